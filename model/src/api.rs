@@ -1,0 +1,386 @@
+//! What the admin API and its clients say to each other, as JSON; the paths are in the OpenAPI document.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Kind, Name, NodeId, Revision, Violation, cluster::Role};
+
+/// An object and where it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Object {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+    /// The revision at which it came to be.
+    pub created: Revision,
+    /// The revision that last changed it: its ETag, quoted.
+    pub changed: Revision,
+    /// What it is; for a key, without its digest.
+    pub spec: Value,
+}
+
+/// A page of objects in the order of their names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Objects {
+    /// The revision that was read.
+    pub revision: Revision,
+    /// Up to `limit` of them (1,000 unless said; 10,000 at most).
+    pub items: Vec<Object>,
+    /// Pass it as `after` to go on; none at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Name>,
+}
+
+/// `POST /v1/apply`: a whole document at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApplyRequest {
+    /// The document, as YAML or JSON text.
+    pub document: String,
+    /// Delete what is in the config and not in the document (never keys).
+    #[serde(default)]
+    pub prune: bool,
+    /// Say what it would do, and do nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a write came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The revision that holds it.
+    pub revision: Revision,
+    /// Whether that revision is its own.
+    pub changed: bool,
+    /// What was done, or would be done in a dry run, object by object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// With `wait`: the nodes that have not installed the revision in time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lagging: Vec<NodeId>,
+}
+
+/// One object that a write touches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// What happens to it.
+    pub verb: Verb,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+    /// What it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Value>,
+    /// What it becomes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Value>,
+}
+
+/// What happens to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// It comes to be.
+    Create,
+    /// It changes.
+    Update,
+    /// It goes.
+    Delete,
+}
+
+/// `POST /v1/keys`: issue a key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyRequest {
+    /// For whom.
+    pub consumer: Name,
+    /// What its owner calls it.
+    #[serde(default)]
+    pub label: String,
+    /// For how long it is good, as `30d`; none is for ever.
+    #[serde(default)]
+    pub ttl: Option<String>,
+}
+
+/// A key as it was issued: the only time the credential is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyIssued {
+    /// Its name.
+    pub id: Name,
+    /// The credential.
+    pub key: String,
+    /// The revision that holds it.
+    pub revision: Revision,
+    /// With `wait`: the nodes that have not installed it in time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lagging: Vec<NodeId>,
+}
+
+/// `POST /v1/explain`: which route would take this request, and why not the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExplainRequest {
+    /// The method.
+    pub method: String,
+    /// The absolute URL, or a path beginning with `/` (then give `host`).
+    pub url: String,
+    /// The Host, where the URL has none.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Headers, in order.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+}
+
+/// The answer to an [`ExplainRequest`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The revision whose Plan was asked.
+    pub revision: Revision,
+    /// The host as it is matched.
+    pub host: String,
+    /// The path as it is matched and forwarded, after normalisation.
+    pub path: String,
+    /// Why the request would be refused before any route is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// The route that takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Name>,
+    /// What that route's policies are, in the order in which they run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Name>,
+    /// Where it goes, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// Each candidate in order of precedence, the winner included; 100 at most.
+    pub candidates: Vec<Candidate>,
+}
+
+/// One route's match that was looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The route.
+    pub route: Name,
+    /// Which of its matches, from 0.
+    pub index: usize,
+    /// The match in words, as `api.example GET prefix /orders`.
+    pub matcher: String,
+    /// The first predicate that failed, as `header x-beta: want "1", have none`; none if it took the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// `POST /v1/cluster/init`: form a cluster of this node. Only on the local socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InitRequest {
+    /// `host:port` at which peers will reach this node; none takes the setting's.
+    #[serde(default)]
+    pub advertise: Option<String>,
+}
+
+/// What forming a cluster made: the only time the token is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Formed {
+    /// 32 hexadecimal digits.
+    pub cluster_id: String,
+    /// This node's.
+    pub node_id: NodeId,
+    /// The CA's certificate, PEM.
+    pub ca_certificate: String,
+    /// `host:port` of this node's admin API.
+    pub admin: String,
+    /// An admin token, shown once.
+    pub admin_token: String,
+    /// A join token, good for an hour and two nodes.
+    pub join_token: String,
+    /// The address to give to `gwctl cluster join`.
+    pub join_address: String,
+}
+
+/// `POST /v1/cluster/join`: make this node a member of a cluster. Only on the local socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// `host:port` of any member.
+    pub address: String,
+    /// A join token.
+    pub token: String,
+    /// `host:port` at which peers will reach this node; none takes the setting's.
+    #[serde(default)]
+    pub advertise: Option<String>,
+}
+
+/// What joining made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Joined {
+    /// 32 hexadecimal digits.
+    pub cluster_id: String,
+    /// This node's.
+    pub node_id: NodeId,
+}
+
+/// `POST /v1/cluster/tokens`: make a join token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JoinTokenRequest {
+    /// For how long it is good, as `1h`.
+    #[serde(default)]
+    pub ttl: Option<String>,
+    /// How many nodes it admits.
+    #[serde(default)]
+    pub uses: Option<u32>,
+}
+
+/// A join token as it was made: the only time it is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JoinTokenMade {
+    /// By what it is deleted.
+    pub id: String,
+    /// The token.
+    pub token: String,
+    /// An address to join at.
+    pub address: String,
+    /// Milliseconds since the Unix epoch from which it is refused.
+    pub expires_at_ms: u64,
+}
+
+/// `POST /v1/tokens`: make an admin token.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdminTokenRequest {
+    /// What its holder may do.
+    pub role: Role,
+    /// Whose it is, for the audit log.
+    pub label: String,
+    /// For how long it is good, as `30d`; none is for ever.
+    #[serde(default)]
+    pub ttl: Option<String>,
+}
+
+/// An admin token as it was made: the only time it is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdminTokenMade {
+    /// By what it is deleted.
+    pub id: String,
+    /// The token.
+    pub token: String,
+}
+
+/// An admin token or join token in a list, without its secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenListed {
+    /// By what it is deleted.
+    pub id: String,
+    /// What its holder may do; none for a join token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub label: String,
+    /// Milliseconds since the Unix epoch from which it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<u64>,
+    /// For a join token, how many more nodes it admits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses_left: Option<u32>,
+}
+
+/// `POST /v1/cluster/transfer`: move the leadership.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TransferRequest {
+    /// To whom; none picks the voter that is furthest.
+    #[serde(default)]
+    pub to: Option<NodeId>,
+}
+
+/// `GET /v1/cluster`: the cluster as this node sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// 32 hexadecimal digits; none before it is formed or joined.
+    #[serde(default)]
+    pub cluster_id: Option<String>,
+    /// Its epoch.
+    #[serde(default)]
+    pub epoch: u64,
+    /// The node that answers.
+    pub node_id: Option<NodeId>,
+    /// The leader that it sees.
+    #[serde(default)]
+    pub leader: Option<NodeId>,
+    /// The term.
+    #[serde(default)]
+    pub term: u64,
+    /// Whether a majority answers.
+    pub quorum: bool,
+    /// How many voters may fail with a majority left.
+    pub tolerates: usize,
+    /// The config's revision here.
+    pub revision: Revision,
+    /// How long ago, in milliseconds, this node last heard from a leader; none if never.
+    #[serde(default)]
+    pub leader_contact_ms: Option<u64>,
+    /// Every member, this node included.
+    pub members: Vec<MemberStatus>,
+}
+
+/// One member, as the answering node sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its id.
+    pub id: NodeId,
+    /// What people call it.
+    pub name: String,
+    /// `host:port` for peers.
+    pub address: String,
+    /// `host:port` of its admin API.
+    pub admin: String,
+    /// `leader`, `voter` or `learner`.
+    pub role: String,
+    /// `healthy`, `suspect` or `down`.
+    pub health: String,
+    /// `starting`, `ready` or `draining`; empty while unknown.
+    #[serde(default)]
+    pub phase: String,
+    /// How long ago, in milliseconds, it was last heard; 0 for the answering node.
+    #[serde(default)]
+    pub last_contact_ms: Option<u64>,
+    /// Revision that its state machine has applied.
+    #[serde(default)]
+    pub applied: Option<Revision>,
+    /// Revision that its data plane has installed.
+    #[serde(default)]
+    pub installed: Option<Revision>,
+    /// Revisions behind the answering node's newest.
+    #[serde(default)]
+    pub lag: Option<u64>,
+    /// Its version.
+    #[serde(default)]
+    pub version: String,
+    /// Milliseconds since the Unix epoch at which its certificate ends.
+    #[serde(default)]
+    pub certificate_expires_at_ms: Option<u64>,
+}
+
+/// A problem document (RFC 9457) as the admin API gives it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `urn:phalanx:problem:` and the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What happened, in a few words; the same for every one of its type.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened this time, and what to do.
+    pub detail: String,
+    /// The word that programs look at, as `no_quorum`, `conflict`, `invalid`.
+    pub code: String,
+    /// Every violation, where the request's content was at fault.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub violations: Vec<Violation>,
+    /// By what the request is found in the logs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub request_id: String,
+    /// Anything else of this problem.
+    #[serde(flatten)]
+    pub more: BTreeMap<String, Value>,
+}

@@ -1,0 +1,201 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{Revision, document::canonical};
+
+fn put(kind: Kind, name: &str, value: &Value) -> Op {
+    Op::Put { kind, name: Name::new(name).unwrap(), doc: canonical(value) }
+}
+
+fn change(config: &Config, ops: Vec<Op>) -> Change {
+    Change { base: config.revision, ops }
+}
+
+/// The paths of what is wrong with these on top of a small good config.
+fn wrong(ops: Vec<Op>) -> Vec<String> {
+    let config = small();
+    let violations = check(&config, &change(&config, ops));
+    violations.into_iter().map(|violation| violation.path).collect()
+}
+
+fn small() -> Config {
+    let mut config = Config::default();
+    let good = change(
+        &config,
+        vec![
+            put(Kind::Upstream, "u", &json!({"targets": [{"address": "10.0.0.1:80"}]})),
+            put(Kind::Policy, "p", &json!({"type": "api-key"})),
+            put(Kind::Group, "g", &json!({})),
+            put(Kind::Consumer, "c", &json!({"groups": ["g"]})),
+            put(
+                Kind::Route,
+                "r",
+                &json!({"hosts": ["a.example"], "match": [{"path": {"prefix": "/a"}}], "policies": ["p"], "upstream": "u"}),
+            ),
+        ],
+    );
+    assert_eq!(check(&config, &good), []);
+    config.apply(&good);
+    config
+}
+
+#[test]
+fn an_upstream_is_checked() {
+    let cases = [
+        (json!({"targets": []}), "upstreams.x.targets"),
+        (json!({"targets": [{"address": "nowhere"}]}), "upstreams.x.targets[0].address"),
+        (json!({"targets": [{"address": "a:0"}]}), "upstreams.x.targets[0].address"),
+        (json!({"targets": [{"address": "a:1", "weight": 0}]}), "upstreams.x.targets"),
+        (json!({"targets": [{"address": "a:1"}, {"address": "a:1"}]}), "upstreams.x.targets[1].address"),
+        (json!({"targets": [{"address": "a:1"}], "retry": {"attempts": 11}}), "upstreams.x.retry.attempts"),
+        (
+            json!({"targets": [{"address": "a:1"}], "timeout": {"connect": "0ms"}}),
+            "upstreams.x.timeout.connect",
+        ),
+        (
+            json!({"targets": [{"address": "a:1"}], "timeout": {"response": "2h"}}),
+            "upstreams.x.timeout.response",
+        ),
+        (json!({"targets": 7}), "upstreams.x"),
+    ];
+    for (value, path) in cases {
+        assert_eq!(wrong(vec![put(Kind::Upstream, "x", &value)]), [path], "{value}");
+    }
+    for address in ["10.0.0.1:80", "[::1]:80", "some-host.example:65535"] {
+        assert!(
+            wrong(vec![put(Kind::Upstream, "x", &json!({"targets": [{"address": address}]}))]).is_empty(),
+            "{address}"
+        );
+    }
+}
+
+#[test]
+fn a_route_is_checked() {
+    let cases = [
+        (json!({}), "routes.x"),
+        (json!({"upstream": "u", "respond": {"status": 200}}), "routes.x"),
+        (json!({"upstream": "v"}), "routes.x.upstream"),
+        (json!({"upstream": "u", "policies": ["q"]}), "routes.x.policies[0]"),
+        (json!({"upstreams": [{"upstream": "u", "weight": 0}]}), "routes.x.upstreams"),
+        (json!({"upstream": "u", "hosts": ["A.example"]}), "routes.x.hosts[0]"),
+        (json!({"upstream": "u", "hosts": ["a.example:80"]}), "routes.x.hosts[0]"),
+        (json!({"upstream": "u", "hosts": ["a.*.example"]}), "routes.x.hosts[0]"),
+        (json!({"upstream": "u", "match": [{"path": {"prefix": "a"}}]}), "routes.x.match[0].path.prefix"),
+        (json!({"upstream": "u", "match": [{"path": {"exact": "/a/../b"}}]}), "routes.x.match[0].path.exact"),
+        (json!({"upstream": "u", "match": [{"path": {"regex": "("}}]}), "routes.x.match[0].path.regex"),
+        (
+            json!({"upstream": "u", "match": [{"path": {"template": "/a/{id"}}]}),
+            "routes.x.match[0].path.template",
+        ),
+        (
+            json!({"upstream": "u", "match": [{"path": {"template": "/{a...}/b"}}]}),
+            "routes.x.match[0].path.template",
+        ),
+        (json!({"upstream": "u", "match": [{"methods": ["get"]}]}), "routes.x.match[0].methods[0]"),
+        (
+            json!({"upstream": "u", "match": [{"headers": {"a b": {"exact": "1"}}}]}),
+            "routes.x.match[0].headers.a b",
+        ),
+        (
+            json!({"upstream": "u", "request": {"headers": {"set": {"host": "b"}}}}),
+            "routes.x.request.headers.set.host",
+        ),
+        (
+            json!({"upstream": "u", "response": {"headers": {"remove": ["content-length"]}}}),
+            "routes.x.response.headers.remove[0]",
+        ),
+        (
+            json!({"upstream": "u", "match": [{"path": {"exact": "/e"}}], "request": {"path": {"prefix": "/b"}}}),
+            "routes.x.request.path.prefix",
+        ),
+        (json!({"redirect": {"status": 200, "scheme": "https"}}), "routes.x.redirect.status"),
+        (json!({"redirect": {}}), "routes.x.redirect"),
+        (json!({"respond": {"status": 99}}), "routes.x.respond.status"),
+        (json!({"respond": {"status": 204, "body": "x"}}), "routes.x.respond.body"),
+    ];
+    for (value, path) in cases {
+        assert_eq!(wrong(vec![put(Kind::Route, "x", &value)]), [path], "{value}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let upstream = put(Kind::Upstream, "x", &json!({"targets": []}));
+    let route = put(Kind::Route, "x", &json!({"hosts": ["B"], "upstream": "gone", "policies": ["none"]}));
+    assert_eq!(wrong(vec![upstream, route]).len(), 4);
+}
+
+#[test]
+fn what_is_used_is_not_deleted_unless_its_user_goes_too() {
+    let delete = |kind, name| Op::Delete { kind, name: Name::new(name).unwrap() };
+    assert_eq!(wrong(vec![delete(Kind::Upstream, "u")]), ["upstreams.u"]);
+    assert_eq!(wrong(vec![delete(Kind::Policy, "p")]), ["policies.p"]);
+    assert_eq!(wrong(vec![delete(Kind::Group, "g")]), ["groups.g"]);
+    assert!(wrong(vec![delete(Kind::Upstream, "u"), delete(Kind::Route, "r")]).is_empty());
+    assert!(wrong(vec![delete(Kind::Consumer, "c")]).is_empty());
+}
+
+#[test]
+fn two_routes_do_not_take_the_same_requests() {
+    let route = |path: &str| json!({"hosts": ["a.example", "b.example"], "match": [{"path": {"prefix": path}}], "upstream": "u"});
+    assert_eq!(wrong(vec![put(Kind::Route, "x", &route("/a/"))]), ["routes.x.match"]);
+    assert!(wrong(vec![put(Kind::Route, "x", &route("/b"))]).is_empty());
+    assert_eq!(
+        wrong(vec![put(Kind::Route, "x", &route("/b")), put(Kind::Route, "y", &route("/b"))]).len(),
+        2
+    );
+    // A change of the route itself is none.
+    assert!(
+        wrong(vec![put(
+            Kind::Route,
+            "r",
+            &json!({"hosts": ["a.example"], "match": [{"path": {"prefix": "/a"}}], "upstream": "u"})
+        )])
+        .is_empty()
+    );
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let name = prop_oneof![Just("a"), Just("b"), Just("c")].prop_map(|name| Name::new(name).unwrap());
+    let doc = prop_oneof![
+        Just(r#"{"targets":[]}"#),
+        Just("{}"),
+        Just("[]"),
+        Just(r#"{"upstream":"a"}"#),
+        Just("?")
+    ];
+    (0..6_usize, name, prop::option::of(doc)).prop_map(|(kind, name, doc)| match doc {
+        Some(doc) => Op::Put { kind: Kind::ALL[kind], name, doc: Arc::from(doc.as_bytes()) },
+        None => Op::Delete { kind: Kind::ALL[kind], name },
+    })
+}
+
+proptest! {
+    /// Applying is total, the same each time, dense in its revisions, and does nothing on a conflict.
+    #[test]
+    fn apply_is_total_and_deterministic(changes in prop::collection::vec(prop::collection::vec(any_op(), 0..6), 0..12)) {
+        let (mut one, mut other) = (Config::default(), Config::default());
+        for ops in changes {
+            let before = one.clone();
+            let stale = Change { base: Revision(before.revision.0 + 1), ops: ops.clone() };
+            prop_assert_eq!(one.apply(&stale), crate::Outcome::Conflict(before.revision));
+            prop_assert_eq!(&one, &before);
+            let change = Change { base: one.revision, ops };
+            let _ = check(&one, &change);
+            let outcome = one.apply(&change);
+            prop_assert_eq!(outcome, other.apply(&change));
+            prop_assert_eq!(&one, &other);
+            match outcome {
+                crate::Outcome::Applied(revision) => prop_assert_eq!(revision, before.revision.next()),
+                crate::Outcome::Unchanged(revision) => {
+                    prop_assert_eq!(revision, before.revision);
+                    prop_assert_eq!(&one, &before);
+                }
+                crate::Outcome::Conflict(_) => prop_assert!(false),
+            }
+        }
+    }
+}
