@@ -1,0 +1,159 @@
+//! The bodies that pass through: a request's on its way out, a response's on its way back.
+
+use std::{
+    cell::Cell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::{connection::Connection, timer, upstream::pool::Lease, worker::Worker};
+
+/// A request's body on its way to a target.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// None.
+    Empty,
+    /// The client's, as it comes; and when its last byte was handed on, 0 before ([`timer::now_ms`]).
+    Incoming(Incoming, Rc<Cell<u64>>),
+}
+
+impl RequestBody {
+    /// When its last byte was handed on, if that is not before it was sent.
+    pub(crate) fn ended_at_ms(&self) -> Option<Rc<Cell<u64>>> {
+        match self {
+            Self::Empty => None,
+            Self::Incoming(_, ended) => Some(ended.clone()),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Incoming(body, ended) => {
+                let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
+                if frame.is_none() || body.is_end_stream() {
+                    ended.set(timer::now_ms());
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Incoming(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Incoming(body, _) => body.size_hint(),
+        }
+    }
+}
+
+/// A response's body on its way to the client. With its end ends the exchange.
+pub(crate) struct ResponseBody {
+    source: Source,
+    exchange: Option<Ending>,
+}
+
+enum Source {
+    Full(Bytes),
+    /// A target's, as it comes, and the connection that it comes on.
+    Upstream(Incoming, #[expect(dead_code, reason = "goes back to its pool when dropped")] Lease),
+}
+
+/// What is to be done when an exchange ends, however it does.
+pub(crate) struct Ending {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    /// What the client is answered with.
+    pub(crate) status: StatusCode,
+    began: Instant,
+}
+
+impl Ending {
+    /// The exchange begins. Until it is answered its status is that of a client that went away.
+    pub(crate) fn of(worker: Rc<Worker>, connection: Rc<Connection>) -> Self {
+        connection.begin();
+        Self { worker, connection, status: StatusCode::REQUEST_TIMEOUT, began: timer::refresh() }
+    }
+}
+
+impl ResponseBody {
+    /// None.
+    pub(crate) fn empty() -> Self {
+        Self::full(Bytes::new())
+    }
+
+    /// These bytes.
+    pub(crate) fn full(bytes: Bytes) -> Self {
+        Self { source: Source::Full(bytes), exchange: None }
+    }
+
+    /// A target's.
+    pub(crate) fn upstream(body: Incoming, lease: Lease) -> Self {
+        Self { source: Source::Upstream(body, lease), exchange: None }
+    }
+
+    /// Ties the exchange's end to this body's.
+    pub(crate) fn ends(&mut self, exchange: Ending) {
+        self.exchange = Some(exchange);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let duration = timer::refresh().saturating_duration_since(self.began);
+        self.worker.metrics.answered(self.status, duration);
+        self.connection.end();
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.get_mut().source {
+            Source::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Source::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::Upstream(body, _) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Full(bytes) => bytes.is_empty(),
+            Source::Upstream(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Upstream(body, _) => body.size_hint(),
+        }
+    }
+}

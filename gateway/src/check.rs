@@ -1,0 +1,135 @@
+//! What the data plane would not be able to compile in a change, told before the change is proposed.
+
+use model::{Change, Config, Kind, Name, Op, Violation};
+
+use crate::{install, plan::upstream::TargetHost, policy, violations::Violations};
+
+/// Every violation that `change` would bring into `config` and that only the data plane knows: policy bodies, groups'
+/// overrides of them, patterns, rewrites, header names, addresses. In time proportional to the change, but for a policy
+/// that is new or of another type, for which the groups are looked at.
+pub fn check(config: &Config, change: &Change) -> Vec<Violation> {
+    let mut after = config.clone();
+    // The base is the proposer's business; here only what the change would make counts.
+    after.apply(&Change { base: after.revision, ops: change.ops.clone() });
+    let mut violations = Violations::default();
+    for op in &change.ops {
+        let Op::Put { kind, name, .. } = op else { continue };
+        if let Some(unreadable) = after.unreadable.get(&(*kind, name.clone())) {
+            violations.add(format!("{}.{name}", kind.plural()), unreadable.error.clone());
+            continue;
+        }
+        match kind {
+            Kind::Upstream => check_upstream(&after, name, &mut violations),
+            Kind::Policy => check_policy(config, &after, name, &mut violations),
+            Kind::Group => check_group(&after, name, &mut violations),
+            Kind::Route => {
+                if let Some(entry) = after.routes.get(name)
+                    && let Err(more) = install::compile_route(name, entry, &after)
+                {
+                    violations.extend(more);
+                }
+            }
+            Kind::Key => {
+                let digest = after.keys.get(name).map(|entry| install::digest(&entry.spec.digest));
+                if digest == Some(None) {
+                    violations.add(format!("keys.{name}.digest"), install::BAD_DIGEST.to_owned());
+                }
+            }
+            Kind::Consumer => {}
+        }
+    }
+    let mut violations = violations.into_vec();
+    violations.sort();
+    violations.dedup();
+    violations
+}
+
+fn check_upstream(after: &Config, name: &Name, violations: &mut Violations) {
+    let Some(entry) = after.upstreams.get(name) else { return };
+    for (index, target) in entry.spec.targets.iter().enumerate() {
+        if TargetHost::parse(&target.address).is_none() {
+            let message = format!("{:?} is not host:port", target.address);
+            violations.add(format!("upstreams.{name}.targets[{index}].address"), message);
+        }
+    }
+}
+
+fn check_policy(before: &Config, after: &Config, name: &Name, violations: &mut Violations) {
+    let Some(entry) = after.policies.get(name) else { return };
+    if let Err(more) = policy::build(name, &entry.spec) {
+        return violations.extend(more);
+    }
+    if before.policies.get(name).is_none_or(|old| old.spec.kind != entry.spec.kind) {
+        for (group, spec) in &after.groups {
+            if spec.spec.policies.contains_key(name) {
+                check_override(after, group, name, violations);
+            }
+        }
+    }
+}
+
+fn check_group(after: &Config, name: &Name, violations: &mut Violations) {
+    let Some(entry) = after.groups.get(name) else { return };
+    for policy in entry.spec.policies.keys() {
+        check_override(after, name, policy, violations);
+    }
+}
+
+fn check_override(after: &Config, group: &Name, policy: &Name, violations: &mut Violations) {
+    let path = format!("groups.{group}.policies.{policy}");
+    let Some(entry) = after.policies.get(policy) else {
+        return violations.add(path, format!("there is no policy {policy}"));
+    };
+    let row = policy::CATALOG.iter().find(|row| row.kind == entry.spec.kind);
+    if row.is_some_and(|row| !row.overridable) {
+        violations
+            .add(path, format!("a policy of type {} has nothing that a group can override", entry.spec.kind));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(kind: Kind, name: &str, doc: &str) -> Op {
+        Op::Put { kind, name: Name::new(name).unwrap(), doc: doc.as_bytes().into() }
+    }
+
+    #[test]
+    fn every_violation_is_told_at_once_with_its_path() {
+        let ops = vec![
+            put(Kind::Upstream, "u", r#"{"targets":[{"address":"nope"}]}"#),
+            put(Kind::Policy, "keys", r#"{"type":"api-key","in":{"header":"a b"}}"#),
+            put(Kind::Policy, "limit", r#"{"type":"nope"}"#),
+            put(Kind::Policy, "more", r#"{"type":"api-key","inn":1}"#),
+            put(Kind::Policy, "good", r#"{"type":"api-key"}"#),
+            put(Kind::Group, "gold", r#"{"policies":{"good":{"hide":false}}}"#),
+            put(Kind::Route, "r", r#"{"match":[{"path":{"regex":"("}}],"upstream":"u"}"#),
+            put(Kind::Key, "k", r#"{"consumer":"c","digest":"xyz","hint":"abcd","issued_at_s":1}"#),
+        ];
+        let violations = check(&Config::default(), &Change { base: Default::default(), ops });
+        let paths: Vec<&str> = violations.iter().map(|violation| &*violation.path).collect();
+        assert_eq!(
+            paths,
+            [
+                "groups.gold.policies.good",
+                "keys.k.digest",
+                "policies.keys.in.header",
+                "policies.limit.type",
+                "policies.more.inn",
+                "routes.r.match[0].path.regex",
+                "upstreams.u.targets[0].address"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_good_change_has_none() {
+        let ops = vec![
+            put(Kind::Upstream, "u", r#"{"targets":[{"address":"10.0.0.1:80"}]}"#),
+            put(Kind::Policy, "keys", r#"{"type":"api-key","in":"bearer","allow":{"groups":["gold"]}}"#),
+            put(Kind::Route, "r", r#"{"policies":["keys"],"upstream":"u"}"#),
+        ];
+        assert_eq!(check(&Config::default(), &Change { base: Default::default(), ops }), []);
+    }
+}

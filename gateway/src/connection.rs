@@ -1,0 +1,229 @@
+//! One client's connection: what is watched of it, and what ends it.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Poll, Waker},
+};
+
+use http::HeaderValue;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::{framing::guard::Guard, proxy, settings::Limits, timer, worker::Worker};
+
+/// How long a client that is still sending is listened to after its answer.
+const LINGER_MS: u64 = 1_000;
+
+/// How long a connection is spared by a drain while its first request may be on its way.
+const FRESH_MS: u64 = 500;
+
+/// What the guard tells of a connection's bytes. It never leaves its worker's thread; only hyper's upgrades ask that it
+/// could, so it is made of atomics. Times are those of [`timer::now_ms`], 0 for "does not wait".
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    tunnel: AtomicBool,
+    refused: AtomicBool,
+    head_since_ms: AtomicU64,
+    body_since_ms: AtomicU64,
+    write_since_ms: AtomicU64,
+    linger_since_ms: AtomicU64,
+}
+
+impl Watch {
+    /// From now on the bytes are no HTTP.
+    pub(crate) fn become_tunnel(&self) {
+        self.tunnel.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.tunnel.load(Relaxed)
+    }
+
+    /// The stream was framed badly.
+    pub(crate) fn refuse(&self) {
+        self.refused.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.load(Relaxed)
+    }
+
+    /// hyper waits for the client to send.
+    pub(crate) fn reading(&self, in_message: bool, in_head: bool) {
+        if in_message {
+            let since = if in_head { &self.head_since_ms } else { &self.body_since_ms };
+            if since.load(Relaxed) == 0 {
+                since.store(timer::now_ms(), Relaxed);
+            }
+        } else {
+            self.head_since_ms.store(0, Relaxed);
+        }
+    }
+
+    /// The client has sent something. A head's time goes on: drop by drop is no excuse.
+    pub(crate) fn read(&self) {
+        self.body_since_ms.store(0, Relaxed);
+    }
+
+    /// hyper has written, or waits for the client to take what there is.
+    pub(crate) fn writing(&self, waits: bool) {
+        if !waits {
+            self.write_since_ms.store(0, Relaxed);
+        } else if self.write_since_ms.load(Relaxed) == 0 {
+            self.write_since_ms.store(timer::now_ms(), Relaxed);
+        }
+    }
+
+    pub(crate) fn linger(&self) {
+        self.linger_since_ms.store(timer::now_ms(), Relaxed);
+    }
+}
+
+/// What is to become of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Stay,
+    /// End after the exchange in flight.
+    Finish,
+    /// End now.
+    Drop,
+}
+
+/// One client's connection, as its worker sees it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// The client, or the proxy before us.
+    pub(crate) peer: SocketAddr,
+    /// Its address, as a header has it.
+    pub(crate) peer_value: HeaderValue,
+    /// Whether what it says of others is believed.
+    pub(crate) trusted: bool,
+    pub(crate) watch: Arc<Watch>,
+    exchanges: Cell<u32>,
+    used: Cell<bool>,
+    idle_since_ms: Cell<u64>,
+    wish: Cell<Wish>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Connection {
+    pub(crate) fn new(peer: SocketAddr, trusted: bool) -> Self {
+        let address = peer.ip().to_canonical().to_string();
+        Self {
+            peer,
+            peer_value: HeaderValue::try_from(address).unwrap_or(HeaderValue::from_static("unknown")),
+            trusted,
+            watch: Arc::default(),
+            exchanges: Cell::new(0),
+            used: Cell::new(false),
+            idle_since_ms: Cell::new(timer::now_ms()),
+            wish: Cell::new(Wish::Stay),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// An exchange begins.
+    pub(crate) fn begin(&self) {
+        self.watch.head_since_ms.store(0, Relaxed);
+        self.exchanges.set(self.exchanges.get() + 1);
+        self.used.set(true);
+    }
+
+    /// Whether it has come just now and no request of it has been read.
+    pub(crate) fn is_fresh(&self) -> bool {
+        !self.used.get() && timer::now_ms().saturating_sub(self.idle_since_ms.get()) < FRESH_MS
+    }
+
+    /// An exchange has ended: its response is handed to hyper whole, or given up.
+    pub(crate) fn end(&self) {
+        self.exchanges.set(self.exchanges.get().saturating_sub(1));
+        self.idle_since_ms.set(timer::now_ms());
+    }
+
+    /// Asks for its end after the exchange in flight.
+    pub(crate) fn finish(&self) {
+        self.wish(Wish::Finish);
+    }
+
+    /// Ends it if it has waited for its client for too long.
+    pub(crate) fn sweep(&self, limits: &Limits) {
+        let now = timer::now_ms();
+        let over = |since: u64, limit_ms: u64| since != 0 && now.saturating_sub(since) > limit_ms;
+        let watch = &self.watch;
+        if watch.is_tunnel() {
+            return;
+        }
+        let stall_ms = timer::millis(limits.stall_timeout);
+        if over(watch.linger_since_ms.load(Relaxed), LINGER_MS)
+            || over(watch.body_since_ms.load(Relaxed), stall_ms)
+            || over(watch.write_since_ms.load(Relaxed), stall_ms)
+        {
+            return self.wish(Wish::Drop);
+        }
+        if self.exchanges.get() > 0 {
+            return;
+        }
+        let head_since = watch.head_since_ms.load(Relaxed);
+        if over(head_since, timer::millis(limits.header_timeout)) {
+            self.wish(Wish::Drop);
+        } else if head_since == 0 && over(self.idle_since_ms.get(), timer::millis(limits.idle_timeout)) {
+            self.wish(Wish::Finish);
+        }
+    }
+
+    fn wish(&self, wish: Wish) {
+        if self.wish.get() != Wish::Drop
+            && self.wish.replace(wish) != wish
+            && let Some(waker) = self.waker.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+}
+
+/// Serves the connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, connection: Rc<Connection>) {
+    let guard = Guard::new(stream, connection.watch.clone());
+    let service = {
+        let (worker, connection) = (worker.clone(), connection.clone());
+        service_fn(move |request: http::Request<Incoming>| {
+            proxy::handle(worker.clone(), connection.clone(), request)
+        })
+    };
+    let mut serving =
+        std::pin::pin!(worker.server.serve_connection(TokioIo::new(guard), service).with_upgrades());
+    let mut finishing = false;
+    let served = std::future::poll_fn(|cx| {
+        match connection.wish.get() {
+            Wish::Drop => return Poll::Ready(Ok(())),
+            Wish::Finish if !finishing => {
+                finishing = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            _ => {}
+        }
+        let polled = serving.as_mut().poll(cx);
+        if polled.is_pending() {
+            let mut waker = connection.waker.borrow_mut();
+            match &mut *waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+        }
+        polled
+    })
+    .await;
+    if let Err(error) = served {
+        tracing::debug!(peer = %connection.peer, %error, "a client's connection ended early");
+    }
+    if connection.watch.is_refused() {
+        worker.metrics.framing_refusals.add(1);
+    }
+}

@@ -1,0 +1,162 @@
+//! What can go wrong: with the data plane itself, and with a request, as the client is told.
+
+use std::{borrow::Cow, io, net::SocketAddr};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use model::Code;
+
+use crate::body::ResponseBody;
+
+/// Why the data plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The listener could not be had.
+    #[error("listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// A thread or its runtime could not be had.
+    #[error("start a worker: {0}")]
+    Worker(io::Error),
+    /// The metrics' names are taken.
+    #[error("register metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Error {
+    /// Which of the nine outcomes it is.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Listen { .. } => Code::Conflict,
+            Self::Worker(_) => Code::Unavailable,
+            Self::Metrics(_) => Code::Conflict,
+        }
+    }
+}
+
+/// `X-Request-Id`.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// A request that is answered by the gateway itself, and why. What it says is for strangers: no addresses, no names of
+/// upstreams, no texts of errors from within.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) status: StatusCode,
+    pub(crate) code: Code,
+    word: &'static str,
+    title: &'static str,
+    detail: Cow<'static, str>,
+    close: bool,
+}
+
+impl Fault {
+    const fn new(status: StatusCode, code: Code, word: &'static str, title: &'static str) -> Self {
+        Self { status, code, word, title, detail: Cow::Borrowed(""), close: false }
+    }
+
+    /// The request breaks a rule of HTTP on which security rests; its connection is not trusted with another.
+    pub(crate) fn bad_request(detail: &'static str) -> Self {
+        let detail = Cow::Borrowed(detail);
+        Self {
+            detail,
+            close: true,
+            ..Self::new(StatusCode::BAD_REQUEST, Code::Invalid, "invalid", "The request is not valid")
+        }
+    }
+
+    /// The request target is too long.
+    pub(crate) fn target_too_long() -> Self {
+        Self {
+            close: true,
+            ..Self::new(
+                StatusCode::URI_TOO_LONG,
+                Code::Invalid,
+                "target_too_long",
+                "The request target is too long",
+            )
+        }
+    }
+
+    /// The head has too many header lines.
+    pub(crate) fn headers_too_many() -> Self {
+        Self {
+            close: true,
+            ..Self::new(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Code::Invalid,
+                "headers_too_large",
+                "The request's headers are too many or too large",
+            )
+        }
+    }
+
+    /// No route takes the request.
+    pub(crate) const NO_ROUTE: Self =
+        Self::new(StatusCode::NOT_FOUND, Code::NotFound, "no_route", "No route takes this request");
+    /// The target broke off, or said what is no HTTP.
+    pub(crate) const BAD_GATEWAY: Self = Self::new(
+        StatusCode::BAD_GATEWAY,
+        Code::Unavailable,
+        "bad_gateway",
+        "The upstream could not be reached or gave no valid answer",
+    );
+    /// The target gave no answer in time.
+    pub(crate) const TIMEOUT: Self = Self::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        Code::Timeout,
+        "timeout",
+        "The upstream did not answer in time",
+    );
+    /// There is no target to ask.
+    pub(crate) const UNAVAILABLE: Self = Self::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unavailable,
+        "unavailable",
+        "No upstream takes requests for this route",
+    );
+
+    /// What a policy says no with.
+    pub(crate) fn refusal(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        let title = match code {
+            Code::Ok | Code::Invalid => "The request is not valid",
+            Code::Unauthenticated => "The request's credentials are missing or not valid",
+            Code::Denied => "The request is not allowed",
+            Code::NotFound => "There is no such thing",
+            Code::Conflict => "The request does not fit the present state",
+            Code::Exhausted => "Too many requests",
+            Code::Unavailable => "The service is not available now",
+            Code::Timeout => "The request took too long",
+        };
+        let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { detail: detail.into(), ..Self::new(status, code, code.as_str(), title) }
+    }
+
+    /// The problem document (RFC 9457).
+    pub(crate) fn response(&self, request_id: &HeaderValue) -> Response<ResponseBody> {
+        let mut document = serde_json::json!({
+            "type": format!("urn:phalanx:problem:{}", self.word),
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "code": self.word,
+            "request_id": request_id.to_str().unwrap_or_default(),
+        });
+        if !self.detail.is_empty() {
+            document["detail"] = self.detail.as_ref().into();
+        }
+        let mut response = Response::new(ResponseBody::full(Bytes::from(document.to_string())));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        headers.insert(X_REQUEST_ID, request_id.clone());
+        if self.close {
+            headers.insert(header::CONNECTION, CLOSE);
+        }
+        response
+    }
+}

@@ -1,0 +1,125 @@
+//! What a target is told of the client: `X-Forwarded-*`, `Via` and `X-Request-Id`.
+
+use std::cell::Cell;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::error::X_REQUEST_ID;
+
+/// `X-Forwarded-For`.
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+/// RFC 9110, section 7.6.3: a gateway must say that a request came through it.
+const VIA_11: HeaderValue = HeaderValue::from_static("1.1 phalanx");
+const VIA_10: HeaderValue = HeaderValue::from_static("1.0 phalanx");
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Says from whom the request comes. What is there already was said by a trusted peer, and is added to.
+pub(crate) fn add(
+    headers: &mut HeaderMap,
+    peer: &HeaderValue,
+    trusted: bool,
+    host: Option<&HeaderValue>,
+    version: http::Version,
+) {
+    let before = if trusted { headers.get(X_FORWARDED_FOR) } else { None };
+    let forwarded_for = match before {
+        Some(before) => {
+            let mut chain = before.as_bytes().to_vec();
+            for value in headers.get_all(X_FORWARDED_FOR).iter().skip(1) {
+                chain.extend_from_slice(b", ");
+                chain.extend_from_slice(value.as_bytes());
+            }
+            chain.extend_from_slice(b", ");
+            chain.extend_from_slice(peer.as_bytes());
+            HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)).unwrap_or_else(|_| peer.clone())
+        }
+        None => peer.clone(),
+    };
+    headers.insert(X_FORWARDED_FOR, forwarded_for);
+    if !(trusted && headers.contains_key(X_FORWARDED_PROTO)) {
+        headers.insert(X_FORWARDED_PROTO, HTTP);
+    }
+    if let Some(host) = host
+        && !(trusted && headers.contains_key(X_FORWARDED_HOST))
+    {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+    headers.append(header::VIA, if version == http::Version::HTTP_10 { VIA_10 } else { VIA_11 });
+}
+
+/// Makes request ids: a random prefix of this worker's and a number.
+#[derive(Debug)]
+pub(crate) struct RequestIds {
+    prefix: u64,
+    next: Cell<u64>,
+}
+
+impl RequestIds {
+    pub(crate) fn new() -> Self {
+        use std::hash::{BuildHasher, Hasher};
+        // The standard library's keys are random: enough to be told apart, and nothing relies on their being secret.
+        let prefix = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        Self { prefix, next: Cell::new(0) }
+    }
+
+    /// The request's id: what a trusted peer has given it, or a new one.
+    pub(crate) fn of(&self, headers: &HeaderMap, trusted: bool) -> HeaderValue {
+        if trusted
+            && let Some(given) = headers.get(X_REQUEST_ID)
+            && (1..=REQUEST_ID_BYTES_MAX).contains(&given.len())
+            && given.as_bytes().iter().all(u8::is_ascii_graphic)
+        {
+            return given.clone();
+        }
+        self.make()
+    }
+
+    fn make(&self) -> HeaderValue {
+        let number = self.next.get();
+        self.next.set(number.wrapping_add(1));
+        let mut text = [b'-'; 27];
+        hex(&mut text[..16], self.prefix);
+        hex(&mut text[17..], number);
+        HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
+    }
+}
+
+fn hex(to: &mut [u8], mut number: u64) {
+    for digit in to.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_strangers_choose_none() {
+        let ids = RequestIds::new();
+        let mut headers = HeaderMap::new();
+        headers.insert(X_REQUEST_ID, HeaderValue::from_static("mine"));
+        let first = ids.of(&headers, false);
+        assert_ne!(first, "mine");
+        assert_ne!(first, ids.of(&headers, false));
+        assert_eq!(first.len(), 27);
+        assert_eq!(ids.of(&headers, true), "mine");
+    }
+
+    #[test]
+    fn a_trusted_chain_is_added_to() {
+        let peer = HeaderValue::from_static("192.0.2.9");
+        let mut headers = HeaderMap::new();
+        headers.append(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.1"));
+        headers.append(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.2"));
+        add(&mut headers, &peer, true, None, http::Version::HTTP_11);
+        assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.1, 192.0.2.2, 192.0.2.9");
+        add(&mut headers, &peer, false, None, http::Version::HTTP_11);
+        assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.9");
+        assert_eq!(headers[X_FORWARDED_PROTO], "http");
+    }
+}

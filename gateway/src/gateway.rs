@@ -1,0 +1,121 @@
+//! The data plane: started with settings and a stream of configs, drained at the end.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use model::{
+    Config, Revision,
+    api::{ExplainRequest, Explanation},
+};
+use tokio::sync::watch;
+
+use crate::{
+    error::Error,
+    metrics::{Collected, Metrics},
+    plan::Plan,
+    server::Server,
+    settings::Settings,
+};
+
+/// What the data plane obeys now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// The revision that every request since is served by.
+    pub revision: Revision,
+    /// Why a newer one could not be installed; requests are served by the old one until one can.
+    pub error: Option<String>,
+}
+
+/// A running data plane. Dropped, it ends at once; see [`Gateway::drain`].
+#[derive(Debug)]
+pub struct Gateway {
+    server: Server,
+    plan: Arc<ArcSwap<Plan>>,
+    installed: watch::Receiver<Installed>,
+    /// Its end tells the installer's thread to end.
+    _installer: watch::Sender<()>,
+}
+
+impl Gateway {
+    /// Binds every listener, installs the present config, and starts the workers: when it returns, it serves.
+    pub fn start(
+        settings: Settings,
+        mut config: watch::Receiver<Arc<Config>>,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, Error> {
+        let metrics: Vec<Arc<Metrics>> = (0..settings.worker_count()).map(|_| Arc::default()).collect();
+        let plan = Arc::new(ArcSwap::from_pointee(Plan::empty()));
+        let (publish, installed) =
+            watch::channel(Installed { revision: Plan::empty().revision(), error: None });
+        let first = config.borrow_and_update().clone();
+        install(&plan, &first, &publish);
+        let server = Server::start(Arc::new(settings), plan.clone(), &metrics)?;
+        registry.register(Box::new(Collected::new(metrics)?))?;
+        let (installer, ended) = watch::channel(());
+        spawn_installer(plan.clone(), config, publish, ended)?;
+        Ok(Self { server, plan, installed, _installer: installer })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// What it obeys, as that changes.
+    pub fn installed(&self) -> watch::Receiver<Installed> {
+        self.installed.clone()
+    }
+
+    /// Which route would take a request, and why not the others.
+    pub fn explain(&self, request: &ExplainRequest) -> Explanation {
+        self.plan.load().explain(request)
+    }
+
+    /// Closes the listeners, lets exchanges finish for as long as `grace`, cuts what is left, and ends the threads.
+    pub async fn drain(self, grace: Duration) {
+        self.server.drain(grace).await;
+    }
+}
+
+/// Installs configs as they come, on a thread of its own so that compiling a large one delays no request.
+fn spawn_installer(
+    plan: Arc<ArcSwap<Plan>>,
+    mut config: watch::Receiver<Arc<Config>>,
+    publish: watch::Sender<Installed>,
+    mut ended: watch::Receiver<()>,
+) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Error::Worker)?;
+    let installing = async move {
+        loop {
+            tokio::select! {
+                changed = config.changed() => if changed.is_err() {
+                    // No more configs will come; the last one is served on.
+                    let _ = ended.changed().await;
+                    return;
+                },
+                _ = ended.changed() => return,
+            }
+            let newest = config.borrow_and_update().clone();
+            install(&plan, &newest, &publish);
+        }
+    };
+    let thread = std::thread::Builder::new().name("gateway-install".into());
+    thread.spawn(move || runtime.block_on(installing)).map_err(Error::Worker)?;
+    Ok(())
+}
+
+fn install(plan: &ArcSwap<Plan>, config: &Config, publish: &watch::Sender<Installed>) {
+    let old = plan.load_full();
+    match old.install(config) {
+        Ok(new) => {
+            let revision = new.revision();
+            plan.store(Arc::new(new));
+            publish.send_replace(Installed { revision, error: None });
+        }
+        Err(error) => {
+            let error = error.to_string();
+            tracing::error!(revision = %config.revision, %error, "a config can't be installed; the last one stays");
+            publish.send_replace(Installed { revision: old.revision(), error: Some(error) });
+        }
+    }
+}

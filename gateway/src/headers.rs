@@ -1,0 +1,266 @@
+//! Which headers go through: those of one hop, and those by which a client could pass for another, do not.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// `Keep-Alive`, which `http` has no constant for.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Headers of one hop (RFC 9110, section 7.6.1), whether `Connection` names them or not.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// What a client must not say of itself, by how a name begins.
+const PROTECTED_PREFIXES: [&str; 4] = ["x-forwarded", "x-phalanx-", "x-consumer", "x-auth-"];
+/// What a client must not say of itself, by name. That `_` and `.` pass for `-` in many a program behind us is why
+/// names are compared as if they did.
+const PROTECTED: [&str; 7] = [
+    "forwarded",
+    "x-real-ip",
+    "x-request-id",
+    "x-client-ip",
+    "true-client-ip",
+    "x-original-url",
+    "x-rewrite-url",
+];
+/// What decides where a message ends or to whom it goes; harmful under an alias alone.
+const ALIASED: [&str; 4] = ["content-length", "transfer-encoding", "host", "connection"];
+const NAME_BYTES_MAX: usize = 64;
+
+/// What was found in a request's headers, of what is not passed on.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// `Connection` names `upgrade`, and there is an `Upgrade`.
+    pub(crate) upgrade: bool,
+    /// `TE: trailers`.
+    pub(crate) trailers: bool,
+}
+
+/// Takes away what must not go beyond this hop, and what only a trusted peer may say.
+pub(crate) fn clean_request(headers: &mut HeaderMap, trusted: bool) -> Found {
+    let mut hop = false;
+    let mut gone: Vec<HeaderName> = Vec::new();
+    for name in headers.keys() {
+        match name {
+            &header::CONNECTION
+            | &header::TE
+            | &header::TRANSFER_ENCODING
+            | &header::UPGRADE
+            | &header::PROXY_AUTHENTICATE
+            | &header::PROXY_AUTHORIZATION => hop = true,
+            &header::EXPECT => gone.push(header::EXPECT),
+            &header::HOST | &header::ACCEPT | &header::USER_AGENT | &header::CONTENT_LENGTH => {}
+            name if *name == KEEP_ALIVE || *name == PROXY_CONNECTION => hop = true,
+            name if is_claim(name.as_str(), trusted) => gone.push(name.clone()),
+            _ => {}
+        }
+    }
+    for name in gone {
+        headers.remove(name);
+    }
+    if !hop {
+        return Found::default();
+    }
+    let mut names_upgrade = false;
+    let named = named_by_connection(headers, &mut names_upgrade);
+    let upgrade = names_upgrade && headers.contains_key(header::UPGRADE);
+    let trailers = headers.get_all(header::TE).iter().any(|value| {
+        value
+            .to_str()
+            .is_ok_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("trailers")))
+    });
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        if !(upgrade && *name == header::UPGRADE) {
+            headers.remove(name);
+        }
+    }
+    Found { upgrade, trailers }
+}
+
+/// Takes away from a response what must not go beyond this hop; for an upgrade, `Upgrade` stays.
+pub(crate) fn clean_response(headers: &mut HeaderMap, upgrade: bool) {
+    let hop = headers.keys().any(|name| HOP_BY_HOP.contains(name));
+    if !hop {
+        return;
+    }
+    let named = named_by_connection(headers, &mut false);
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        if !(upgrade && *name == header::UPGRADE) && *name != header::PROXY_AUTHENTICATE {
+            headers.remove(name);
+        }
+    }
+}
+
+/// The headers that `Connection` names and that it may take away: never one that says where a message ends, to whom
+/// it goes or from whom it comes (Traefik's CVE-2021-32813 and CVE-2024-45410).
+fn named_by_connection(headers: &HeaderMap, upgrade: &mut bool) -> Vec<HeaderName> {
+    let mut named = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        for token in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close") {
+                continue;
+            }
+            if token.eq_ignore_ascii_case(b"upgrade") {
+                *upgrade = true;
+                continue;
+            }
+            let Ok(name) = HeaderName::from_bytes(token) else { continue };
+            if !is_protected(name.as_str()) && !ALIASED.contains(&name.as_str()) {
+                named.push(name);
+            }
+        }
+    }
+    named
+}
+
+fn is_protected(name: &str) -> bool {
+    PROTECTED.contains(&name) || PROTECTED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether the header is one that this client must not send. Names are in lower case, as `http` keeps them.
+fn is_claim(name: &str, trusted: bool) -> bool {
+    // What every name in the lists begins with; most headers end here.
+    if !matches!(name.as_bytes().first(), Some(b'x' | b'f' | b't' | b'c' | b'h')) {
+        return false;
+    }
+    if !name.bytes().any(|byte| byte == b'_' || byte == b'.') {
+        return !trusted && is_protected(name);
+    }
+    let mut plain = [0; NAME_BYTES_MAX];
+    let Some(plain) = plain.get_mut(..name.len()) else {
+        return PROTECTED_PREFIXES.iter().any(|prefix| aliases(name.as_bytes(), prefix.as_bytes()));
+    };
+    for (to, from) in plain.iter_mut().zip(name.bytes()) {
+        *to = if matches!(from, b'_' | b'.') { b'-' } else { from };
+    }
+    std::str::from_utf8(plain).is_ok_and(|plain| is_protected(plain) || ALIASED.contains(&plain))
+}
+
+fn aliases(name: &[u8], prefix: &[u8]) -> bool {
+    name.len() >= prefix.len()
+        && name.iter().zip(prefix).all(|(byte, want)| byte == want || (*want == b'-' && b"_.".contains(byte)))
+}
+
+/// Whether a response's headers leave it open where its body ends (RFC 9112, section 6.3).
+pub(crate) fn badly_framed(headers: &HeaderMap) -> bool {
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(encoding) = encodings.next() else {
+        let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+        let plain =
+            |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+        return lengths.next().is_some_and(|value| !plain(value)) || lengths.next().is_some();
+    };
+    !encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
+        || encodings.next().is_some()
+        || headers.contains_key(header::CONTENT_LENGTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        lines.iter().map(line).collect()
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn one_hop_stays_one_hop() {
+        let mut headers = map(&[
+            ("connection", "close, X-Mine,keep-alive"),
+            ("connection", "authorization"),
+            ("x-mine", "1"),
+            ("authorization", "secret"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "gzip, trailers"),
+            ("upgrade", "h2c"),
+            ("expect", "100-continue"),
+            ("accept", "*/*"),
+        ]);
+        assert_eq!(clean_request(&mut headers, false), Found { upgrade: false, trailers: true });
+        assert_eq!(names(&headers), ["accept"]);
+    }
+
+    #[test]
+    fn connection_takes_nothing_that_others_rely_on() {
+        let mut headers = map(&[
+            ("connection", "x-forwarded-for, content-length, host, x-request-id, forwarded"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-request-id", "1"),
+            ("forwarded", "for=192.0.2.1"),
+            ("host", "a"),
+            ("content-length", "1"),
+        ]);
+        clean_request(&mut headers, true);
+        assert_eq!(
+            names(&headers),
+            ["content-length", "forwarded", "host", "x-forwarded-for", "x-request-id"]
+        );
+    }
+
+    #[test]
+    fn claims_are_dropped_under_every_alias() {
+        let lines = [
+            ("x-forwarded-for", "1"),
+            ("x_forwarded_for", "1"),
+            ("x-forwarded.proto", "1"),
+            ("forwarded", "1"),
+            ("x-real-ip", "1"),
+            ("x.consumer", "1"),
+            ("x_auth_user", "1"),
+            ("content_length", "1"),
+            ("transfer.encoding", "1"),
+            ("x_mine", "1"),
+            ("x-mine", "1"),
+        ];
+        let mut headers = map(&lines);
+        clean_request(&mut headers, false);
+        assert_eq!(names(&headers), ["x-mine", "x_mine"]);
+        let mut headers = map(&lines);
+        clean_request(&mut headers, true);
+        assert_eq!(names(&headers), ["forwarded", "x-forwarded-for", "x-mine", "x-real-ip", "x_mine"]);
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_headers() {
+        let mut headers = map(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+        assert!(clean_request(&mut headers, false).upgrade);
+        assert_eq!(names(&headers), ["upgrade"]);
+        let mut headers = map(&[("connection", "upgrade")]);
+        assert!(!clean_request(&mut headers, false).upgrade);
+    }
+
+    #[test]
+    fn responses_that_two_parsers_would_read_differently_are_refused() {
+        for (lines, bad) in [
+            (&[("content-length", "1")][..], false),
+            (&[("transfer-encoding", "Chunked")], false),
+            (&[], false),
+            (&[("content-length", "1"), ("content-length", "1")], true),
+            (&[("content-length", "+1")], true),
+            (&[("content-length", "1, 1")], true),
+            (&[("transfer-encoding", "gzip, chunked")], true),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], true),
+            (&[("transfer-encoding", "chunked"), ("content-length", "1")], true),
+        ] {
+            assert_eq!(badly_framed(&map(lines)), bad, "{lines:?}");
+        }
+    }
+}

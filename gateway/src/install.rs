@@ -1,0 +1,249 @@
+//! From one Plan to the next: only what differs between their Configs is compiled.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::hmac;
+use imbl::{OrdMap, ordmap::DiffItem};
+use model::{Code, Config, Entry, Name, Violation};
+
+use crate::{
+    plan::{CompiledRoute, CompiledUpstream, Digest, Plan},
+    policy,
+    violations::Violations,
+};
+
+/// Why a Config can't be compiled; the Plan before it goes on serving.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("compile revision {revision}: {}{}", Shown(.violations.first()), More(.violations.len()))]
+pub struct CompileError {
+    /// The Config's.
+    pub revision: model::Revision,
+    /// Everything in the way.
+    pub violations: Vec<Violation>,
+}
+
+impl CompileError {
+    /// Its outcome.
+    pub fn code(&self) -> Code {
+        Code::Invalid
+    }
+}
+
+struct Shown<'a>(Option<&'a Violation>);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |violation| violation.fmt(f))
+    }
+}
+
+struct More(usize);
+
+impl fmt::Display for More {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 > 1 { write!(f, " (and {} more)", self.0 - 1) } else { Ok(()) }
+    }
+}
+
+/// What happened to one object.
+enum Diff<'a, T> {
+    Gone(&'a Name, &'a Entry<T>),
+    Here(&'a Name, Option<&'a Entry<T>>, &'a Entry<T>),
+}
+
+/// The differences between two maps, in time proportional to them where the maps share structure.
+fn diff<'a, T>(
+    old: &'a OrdMap<Name, Entry<T>>,
+    new: &'a OrdMap<Name, Entry<T>>,
+) -> impl Iterator<Item = Diff<'a, T>> {
+    old.diff(new).map(|item| match item {
+        DiffItem::Add(name, entry) => Diff::Here(name, None, entry),
+        DiffItem::Update { old, new } => Diff::Here(new.0, Some(old.1), new.1),
+        DiffItem::Remove(name, entry) => Diff::Gone(name, entry),
+    })
+}
+
+impl Plan {
+    /// The Plan of `config`, with all of this one that did not change. In time proportional to what did; but for taking
+    /// away a policy or upstream, or a policy's new type, for which every route is looked at.
+    pub fn install(&self, config: &Config) -> Result<Plan, CompileError> {
+        let mut next = self.clone();
+        let mut violations = Violations::default();
+        for ((kind, name), unreadable) in &config.unreadable {
+            let message = format!("was written by a newer version: {}", unreadable.error);
+            violations.add(format!("{}.{name}", kind.plural()), message);
+        }
+        let lost = next.install_upstreams(config, &mut violations);
+        let retyped = next.install_policies(config, &mut violations);
+        next.install_routes(config, &mut violations);
+        if lost || retyped {
+            next.install_dependents(config, &mut violations);
+        }
+        next.install_keys(config, &mut violations);
+        if violations.len() > 0 {
+            return Err(CompileError { revision: config.revision, violations: violations.into_vec() });
+        }
+        if self.config.pepper != config.pepper {
+            let pepper = config.pepper.as_ref();
+            next.pepper = pepper.map(|pepper| hmac::Key::new(hmac::HMAC_SHA256, &pepper.0));
+        }
+        next.config = config.clone();
+        Ok(next)
+    }
+
+    /// Returns whether any is gone.
+    fn install_upstreams(&mut self, config: &Config, violations: &mut Violations) -> bool {
+        let mut lost = false;
+        let old = self.config.upstreams.clone();
+        for item in diff(&old, &config.upstreams) {
+            match item {
+                Diff::Gone(name, _) => {
+                    lost = true;
+                    self.upstreams.remove(name);
+                }
+                Diff::Here(name, _, entry) => {
+                    let old = self.upstreams.get(name).map(|old| &**old);
+                    match CompiledUpstream::compile(name, &entry.spec, old) {
+                        Ok(upstream) => {
+                            self.upstreams.insert(name.clone(), Arc::new(upstream));
+                        }
+                        Err(more) => violations.extend(more),
+                    }
+                }
+            }
+        }
+        lost
+    }
+
+    /// Returns whether any is gone or of another type, which changes the order in which routes run it.
+    fn install_policies(&mut self, config: &Config, violations: &mut Violations) -> bool {
+        let mut changed = false;
+        let old = self.config.policies.clone();
+        for item in diff(&old, &config.policies) {
+            match item {
+                Diff::Gone(name, _) => {
+                    changed = true;
+                    self.policies.remove(name);
+                }
+                Diff::Here(name, old, entry) => {
+                    changed |= old.is_some_and(|old| old.spec.kind != entry.spec.kind);
+                    match policy::build(name, &entry.spec) {
+                        Ok(policy) => {
+                            self.policies.insert(name.clone(), policy);
+                        }
+                        Err(more) => violations.extend(more),
+                    }
+                }
+            }
+        }
+        changed
+    }
+
+    fn install_routes(&mut self, config: &Config, violations: &mut Violations) {
+        let old = self.config.routes.clone();
+        for item in diff(&old, &config.routes) {
+            match item {
+                Diff::Gone(name, _) => self.remove_route(name),
+                Diff::Here(name, _, entry) => self.put_route(name, entry, config, violations),
+            }
+        }
+    }
+
+    /// Looks at every route anew after something that routes refer to is gone or has changed its order.
+    fn install_dependents(&mut self, config: &Config, violations: &mut Violations) {
+        for (name, entry) in &config.routes {
+            let Some(route) = self.routes.get(name) else { continue };
+            if route.upstreams().any(|upstream| !config.upstreams.contains_key(upstream))
+                || !route.policies.is_empty()
+            {
+                self.put_route(name, entry, config, violations);
+            }
+        }
+    }
+
+    fn put_route(
+        &mut self,
+        name: &Name,
+        entry: &Entry<model::Route>,
+        config: &Config,
+        violations: &mut Violations,
+    ) {
+        let compiled = compile_route(name, entry, config);
+        let route = match compiled {
+            Ok(route) => Arc::new(route),
+            Err(more) => return violations.extend(more),
+        };
+        self.remove_route(name);
+        self.router.insert(&route);
+        self.routes.insert(name.clone(), route);
+    }
+
+    fn remove_route(&mut self, name: &Name) {
+        if let Some(route) = self.routes.remove(name) {
+            self.router.remove(&route);
+        }
+    }
+
+    fn install_keys(&mut self, config: &Config, violations: &mut Violations) {
+        let old = self.config.keys.clone();
+        for item in diff(&old, &config.keys) {
+            let (name, old, new) = match item {
+                Diff::Gone(name, old) => (name, Some(old), None),
+                Diff::Here(name, old, new) => (name, old, Some(new)),
+            };
+            if let Some(digest) = old.and_then(|old| digest(&old.spec.digest))
+                && self.keys.get(&digest).is_some_and(|(holder, _)| holder == name)
+            {
+                self.keys.remove(&digest);
+            }
+            let Some(new) = new else { continue };
+            match digest(&new.spec.digest) {
+                Some(digest) => {
+                    self.keys.insert(digest, (name.clone(), new.spec.clone()));
+                }
+                None => violations.add(format!("keys.{name}.digest"), BAD_DIGEST.to_owned()),
+            }
+        }
+    }
+}
+
+/// What is wrong with a digest that can't be read.
+pub(crate) const BAD_DIGEST: &str = "must be 64 lower-case hexadecimal digits";
+
+/// Compiles a route as it would be in `config`.
+pub(crate) fn compile_route(
+    name: &Name,
+    entry: &Entry<model::Route>,
+    config: &Config,
+) -> Result<CompiledRoute, Vec<Violation>> {
+    let kind = |policy: &Name| config.policies.get(policy).map(|entry| entry.spec.kind.as_str());
+    let route = CompiledRoute::compile(name, entry, kind)?;
+    let missing = route.upstreams().filter(|upstream| !config.upstreams.contains_key(*upstream));
+    let missing: Vec<Violation> = missing
+        .map(|upstream| Violation {
+            path: format!("routes.{name}"),
+            message: format!("there is no upstream {upstream}"),
+        })
+        .collect();
+    if missing.is_empty() { Ok(route) } else { Err(missing) }
+}
+
+/// Reads 64 lower-case hexadecimal digits.
+pub(crate) fn digest(text: &str) -> Option<Digest> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut digest = Digest::default();
+    if text.len() != 2 * digest.len() {
+        return None;
+    }
+    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(digest)
+}
+
+#[cfg(test)]
+mod tests;

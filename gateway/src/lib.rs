@@ -1,0 +1,37 @@
+//! The data plane: turns a Config into a proxy, and knows no cluster.
+//!
+//! [`Gateway::start`] takes settings and a stream of configs. `server` starts a `worker` a core; a worker's `connection`
+//! reads requests through the `framing` guard, and `proxy` is the life of one exchange. [`plan`] is a config compiled,
+//! [`install`] makes the next one from the last, `router` finds the route and [`policy`] has the traffic behaviours.
+
+mod body;
+mod check;
+pub mod cidr;
+mod connection;
+pub mod error;
+pub mod exchange;
+pub mod explain;
+mod forwarded;
+mod framing;
+mod gateway;
+mod headers;
+pub mod install;
+mod metrics;
+pub mod path;
+pub mod plan;
+pub mod policy;
+mod proxy;
+pub mod router;
+mod server;
+pub mod settings;
+pub mod state;
+mod timer;
+mod upgrade;
+mod upstream;
+mod violations;
+mod worker;
+
+pub use check::check;
+pub use error::Error;
+pub use gateway::{Gateway, Installed};
+pub use settings::{Limits, Settings};

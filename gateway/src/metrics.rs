@@ -1,0 +1,234 @@
+//! Figures of the data plane: each worker counts for itself, and they are summed when somebody reads.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{Bucket, Counter as ProtoCounter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+/// Upper bounds of the duration histogram, in microseconds.
+const BOUNDS_US: [u64; 14] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
+    30_000_000,
+];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+const CODES: [model::Code; 8] = [
+    model::Code::Invalid,
+    model::Code::Unauthenticated,
+    model::Code::Denied,
+    model::Code::NotFound,
+    model::Code::Conflict,
+    model::Code::Exhausted,
+    model::Code::Unavailable,
+    model::Code::Timeout,
+];
+
+/// A number that one thread alone changes and any thread reads.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    /// Adds, without the price of an atomic addition: there is one writer.
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
+    }
+
+    pub(crate) fn sub(&self, less: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(less), Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// One worker's figures.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    requests: [Count; 5],
+    buckets: [Count; BOUNDS_US.len() + 1],
+    duration_us: Count,
+    refusals: [Count; CODES.len()],
+    pub(crate) framing_refusals: Count,
+    pub(crate) connections: Count,
+    pub(crate) connections_total: Count,
+    pub(crate) connections_refused: Count,
+    pub(crate) upstream_failures: Count,
+    pub(crate) upstream_connections_total: Count,
+    pub(crate) retries: Count,
+    pub(crate) ejections: Count,
+    pub(crate) tunnels: Count,
+}
+
+impl Metrics {
+    /// A request was answered with this status after this time.
+    pub(crate) fn answered(&self, status: http::StatusCode, duration: Duration) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+        self.requests[class].add(1);
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS_US.iter().position(|bound| us <= *bound).unwrap_or(BOUNDS_US.len());
+        self.buckets[bucket].add(1);
+        self.duration_us.add(us);
+    }
+
+    /// A request was refused by the gateway itself.
+    pub(crate) fn refused(&self, code: model::Code) {
+        if let Some(at) = CODES.iter().position(|known| *known == code) {
+            self.refusals[at].add(1);
+        }
+    }
+}
+
+/// All workers' figures as one.
+pub(crate) struct Collected {
+    workers: Vec<Arc<Metrics>>,
+    descs: Vec<Desc>,
+}
+
+type Read = fn(&Metrics) -> &Count;
+
+const COUNTERS: [(&str, &str, Read); 8] = [
+    ("phalanx_framing_refusals_total", "Connections ended for bad framing.", |m| &m.framing_refusals),
+    ("phalanx_connections_total", "Connections of clients.", |m| &m.connections_total),
+    ("phalanx_connections_refused_total", "Connections closed at once, above the cap.", |m| {
+        &m.connections_refused
+    }),
+    ("phalanx_upstream_failures_total", "Attempts at a target that failed.", |m| &m.upstream_failures),
+    ("phalanx_upstream_connections_total", "Connections made to targets.", |m| &m.upstream_connections_total),
+    ("phalanx_retries_total", "Attempts after a request's first.", |m| &m.retries),
+    ("phalanx_ejections_total", "Targets taken out of use by this node.", |m| &m.ejections),
+    ("phalanx_tunnels_total", "Upgraded connections.", |m| &m.tunnels),
+];
+const CONNECTIONS: (&str, &str) = ("phalanx_connections", "Connections of clients now.");
+const REQUESTS: (&str, &str) = ("phalanx_requests_total", "Requests answered, by class of status.");
+const REFUSALS: (&str, &str) = ("phalanx_refusals_total", "Requests the gateway itself refused, by code.");
+const DURATION: (&str, &str) =
+    ("phalanx_request_duration_seconds", "From a request's head to the end of its response's body.");
+
+impl Collected {
+    pub(crate) fn new(workers: Vec<Arc<Metrics>>) -> Result<Self, prometheus::Error> {
+        let desc = |(name, help): (&str, &str), label: Option<&str>| {
+            Desc::new(name.into(), help.into(), label.map(String::from).into_iter().collect(), HashMap::new())
+        };
+        let mut descs = vec![
+            desc(CONNECTIONS, None)?,
+            desc(REQUESTS, Some("class"))?,
+            desc(REFUSALS, Some("code"))?,
+            desc(DURATION, None)?,
+        ];
+        for (name, help, _) in COUNTERS {
+            descs.push(desc((name, help), None)?);
+        }
+        Ok(Self { workers, descs })
+    }
+
+    fn sum(&self, read: impl Fn(&Metrics) -> &Count) -> u64 {
+        self.workers.iter().fold(0, |sum, worker| sum.wrapping_add(read(worker).get()))
+    }
+
+    fn duration(&self) -> Metric {
+        let mut histogram = Histogram::default();
+        let mut count = 0;
+        let buckets = BOUNDS_US.iter().enumerate().map(|(at, bound)| {
+            count += self.sum(|worker| &worker.buckets[at]);
+            let mut bucket = Bucket::default();
+            bucket.set_cumulative_count(count);
+            bucket.set_upper_bound(*bound as f64 / 1e6);
+            bucket
+        });
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(count + self.sum(|worker| &worker.buckets[BOUNDS_US.len()]));
+        histogram.set_sample_sum(self.sum(|worker| &worker.duration_us) as f64 / 1e6);
+        let mut metric = Metric::default();
+        metric.set_histogram(histogram);
+        metric
+    }
+}
+
+impl Collector for Collected {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let classes = CLASSES
+            .iter()
+            .enumerate()
+            .map(|(at, class)| counter(Some(("class", class)), self.sum(|worker| &worker.requests[at])));
+        let codes = CODES.iter().enumerate().map(|(at, code)| {
+            counter(Some(("code", code.as_str())), self.sum(|worker| &worker.refusals[at]))
+        });
+        let mut connections = Metric::default();
+        let mut gauge = Gauge::default();
+        gauge.set_value(self.sum(|worker| &worker.connections) as f64);
+        connections.set_gauge(gauge);
+        let mut families = vec![
+            family(CONNECTIONS, MetricType::GAUGE, vec![connections]),
+            family(REQUESTS, MetricType::COUNTER, classes.collect()),
+            family(REFUSALS, MetricType::COUNTER, codes.collect()),
+            family(DURATION, MetricType::HISTOGRAM, vec![self.duration()]),
+        ];
+        for (name, help, read) in COUNTERS {
+            families.push(family((name, help), MetricType::COUNTER, vec![counter(None, self.sum(read))]));
+        }
+        families
+    }
+}
+
+fn family((name, help): (&str, &str), kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.into());
+    family.set_help(help.into());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn counter(label: Option<(&str, &str)>, value: u64) -> Metric {
+    let labels = label.map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name(name.into());
+        pair.set_value(value.into());
+        pair
+    });
+    let mut metric = Metric::from_label(labels.into_iter().collect());
+    let mut counter = ProtoCounter::default();
+    counter.set_value(value as f64);
+    metric.set_counter(counter);
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_summed() {
+        let workers = [Arc::new(Metrics::default()), Arc::new(Metrics::default())];
+        for worker in &workers {
+            worker.answered(http::StatusCode::OK, Duration::from_millis(2));
+            worker.refused(model::Code::NotFound);
+        }
+        let registry = prometheus::Registry::new();
+        registry.register(Box::new(Collected::new(workers.to_vec()).unwrap())).unwrap();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        for line in [
+            "phalanx_requests_total{class=\"2xx\"} 2",
+            "phalanx_refusals_total{code=\"not_found\"} 2",
+            "phalanx_request_duration_seconds_bucket{le=\"0.001\"} 0",
+            "phalanx_request_duration_seconds_bucket{le=\"0.0025\"} 2",
+            "phalanx_request_duration_seconds_count 2",
+            "phalanx_connections 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

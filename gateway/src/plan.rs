@@ -1,0 +1,113 @@
+//! A Plan: a Config compiled for the data plane, sharing with the Plan before it all that did not change.
+
+use std::sync::Arc;
+
+use ahash::RandomState;
+use aws_lc_rs::hmac;
+use imbl::{GenericHashMap, OrdMap, shared_ptr::DefaultSharedPtr};
+use model::{Config, Key, Name, Revision};
+
+use crate::{policy::Policy, router::Router};
+
+pub mod changes;
+pub mod matcher;
+pub(crate) mod pattern;
+pub mod route;
+pub mod upstream;
+
+pub use matcher::Head;
+pub use route::{Action, CompiledRoute};
+pub use upstream::CompiledUpstream;
+
+/// A hash map that shares structure with its clones, hashed under a key of chance.
+pub(crate) type Map<K, V> = GenericHashMap<K, V, RandomState, DefaultSharedPtr>;
+
+/// HMAC-SHA256(pepper, credential).
+pub(crate) type Digest = [u8; 32];
+
+/// A Config compiled for the data plane. [`Plan::install`] makes the next one from it.
+#[derive(Clone)]
+pub struct Plan {
+    pub(crate) config: Config,
+    // Trees: with many small entries they take a quarter of a persistent hash map's memory, and neither is asked more
+    // than once a request.
+    pub(crate) routes: OrdMap<Name, Arc<CompiledRoute>>,
+    pub(crate) keys: OrdMap<Digest, (Name, Arc<Key>)>,
+    pub(crate) upstreams: Map<Name, Arc<CompiledUpstream>>,
+    pub(crate) policies: Map<Name, Arc<dyn Policy>>,
+    pub(crate) pepper: Option<hmac::Key>,
+    pub(crate) router: Router,
+}
+
+/// The route that takes a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Matched<'p> {
+    /// The route.
+    pub route: &'p Arc<CompiledRoute>,
+    /// Which of its matches, from 0.
+    pub index: usize,
+}
+
+impl Plan {
+    /// The Plan of the empty Config.
+    pub fn empty() -> Self {
+        let hasher = RandomState::new();
+        Self {
+            config: Config::default(),
+            routes: OrdMap::new(),
+            upstreams: Map::with_hasher(hasher.clone()),
+            policies: Map::with_hasher(hasher.clone()),
+            keys: OrdMap::new(),
+            pepper: None,
+            router: Router::new(hasher),
+        }
+    }
+
+    /// The revision it was compiled from.
+    pub fn revision(&self) -> Revision {
+        self.config.revision
+    }
+
+    /// The Config it was compiled from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The route that takes a request, if one does. Costs the same for any number of routes, and allocates nothing.
+    pub fn route(&self, head: &Head<'_>) -> Option<Matched<'_>> {
+        let (route, index) = self.router.route(head)?;
+        Some(Matched { route, index })
+    }
+
+    /// The upstream of this name.
+    pub fn upstream(&self, name: &Name) -> Option<&Arc<CompiledUpstream>> {
+        self.upstreams.get(name)
+    }
+
+    /// Every upstream, in no order; for metrics and active checks.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<CompiledUpstream>> {
+        self.upstreams.values()
+    }
+
+    /// The route's policies in the order in which they run. One that is missing ends the list with none, on which the
+    /// request must be refused; installing makes sure that there is none.
+    pub fn policies<'p>(
+        &'p self,
+        route: &'p CompiledRoute,
+    ) -> impl Iterator<Item = Option<&'p Arc<dyn Policy>>> {
+        route.policies.iter().map(|name| self.policies.get(name))
+    }
+
+    /// The stored key of a credential, if there is one.
+    pub fn key(&self, credential: &str) -> Option<&Arc<Key>> {
+        let tag = hmac::sign(self.pepper.as_ref()?, credential.as_bytes());
+        let digest: &Digest = tag.as_ref().try_into().ok()?;
+        self.keys.get(digest).map(|(_, key)| key)
+    }
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan").field("revision", &self.config.revision).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,66 @@
+//! What the tests of policies share: a policy from its JSON, and a request to run it on.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use model::{Config, Kind, Name, Violation};
+
+use super::Policy;
+use crate::{
+    exchange::{Exchange, Refusal},
+    plan::{Head, Plan},
+};
+
+/// The policy `p` of this JSON.
+pub(crate) fn policy(doc: &str) -> Result<Arc<dyn Policy>, Vec<Violation>> {
+    super::build(&Name::new("p").unwrap(), &serde_json::from_str(doc).unwrap())
+}
+
+/// A config of these objects, in which a route takes everything.
+pub(crate) fn config(objects: &[(Kind, &str, &str)]) -> Config {
+    let mut config = Config::default();
+    let route = (Kind::Route, "all", r#"{"respond":{"status":200}}"#);
+    for (kind, name, doc) in objects.iter().chain([&route]) {
+        let stored = model::config::Stored {
+            created: model::Revision(1),
+            changed: model::Revision(1),
+            doc: doc.as_bytes().into(),
+        };
+        config.insert(*kind, Name::new(name).unwrap(), stored);
+    }
+    config
+}
+
+/// Runs the policy on `GET /`, after `prepare`.
+pub(crate) fn run(policy: &dyn Policy, prepare: impl FnOnce(&mut Exchange<'_>)) -> Result<(), Refusal> {
+    let plan = Plan::empty().install(&config(&[])).unwrap();
+    run_in(&plan, policy, prepare, |_| ())
+}
+
+/// Runs the policy in this Plan, and shows what became of the exchange.
+pub(crate) fn run_in(
+    plan: &Plan,
+    policy: &dyn Policy,
+    prepare: impl FnOnce(&mut Exchange<'_>),
+    seen: impl FnOnce(&Exchange<'_>),
+) -> Result<(), Refusal> {
+    let mut headers = HeaderMap::new();
+    let none = HeaderMap::new();
+    let head = Head { method: &Method::GET, host: "h", path: "/", query: None, headers: &none };
+    let mut exchange = Exchange {
+        plan,
+        route: plan.route(&head).unwrap().route,
+        method: &Method::GET,
+        host: "h",
+        path: "/",
+        query: None,
+        headers: &mut headers,
+        client: [127, 0, 0, 1].into(),
+        now_s: 1_000,
+        consumer: None,
+    };
+    prepare(&mut exchange);
+    let result = policy.request(&mut exchange);
+    seen(&exchange);
+    result
+}

@@ -1,0 +1,317 @@
+//! The life of one exchange: checked, routed, allowed, changed, forwarded, and answered.
+
+use std::{borrow::Cow, cell::Cell, convert::Infallible, net::IpAddr, rc::Rc, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::{
+    body::{Ending, RequestBody, ResponseBody},
+    connection::Connection,
+    error::{Fault, X_REQUEST_ID},
+    exchange::{Exchange, Refusal},
+    forwarded, headers, path,
+    plan::{Action, CompiledRoute, Head, Plan},
+    router, upgrade,
+    upstream::{self, Answer},
+    worker::Worker,
+};
+
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const TE: HeaderValue = HeaderValue::from_static("te");
+
+/// Why the gateway itself says no.
+enum No {
+    Fault(Fault),
+    Refusal(Refusal),
+}
+
+impl From<Fault> for No {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Answers one request.
+pub(crate) async fn handle(
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let mut ending = Ending::of(worker.clone(), connection.clone());
+    let id = worker.ids.of(request.headers(), connection.trusted);
+    let mut response = match answer(&worker, &connection, request, &id).await {
+        Ok(response) => response,
+        Err(No::Fault(fault)) => {
+            worker.metrics.refused(fault.code);
+            fault.response(&id)
+        }
+        Err(No::Refusal(refusal)) => {
+            worker.metrics.refused(refusal.code);
+            tracing::debug!(reason = refusal.reason, ?id, "a request is refused");
+            let mut response = Fault::refusal(refusal.code, refusal.detail).response(&id);
+            response
+                .headers_mut()
+                .extend(refusal.headers.into_iter().map(|(name, value)| (Some(name), value)));
+            response
+        }
+    };
+    ending.status = response.status();
+    response.body_mut().ends(ending);
+    Ok(response)
+}
+
+async fn answer(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    request: Request<Incoming>,
+    id: &HeaderValue,
+) -> Result<Response<ResponseBody>, No> {
+    let (mut head, body) = request.into_parts();
+    let limits = &worker.settings.limits;
+    if head.headers.len() > limits.headers_max {
+        return Err(Fault::headers_too_many().into());
+    }
+    let authority = authority(&head, limits.target_bytes_max)?;
+    let found = headers::clean_request(&mut head.headers, connection.trusted);
+    let plan = worker.plan();
+
+    let host = match authority.as_ref().map(HeaderValue::to_str) {
+        None => Cow::Borrowed(""),
+        Some(host) => host.ok().and_then(router::host).ok_or(Fault::bad_request("Host is not valid"))?,
+    };
+    let path = path::normalise(head.uri.path())
+        .map_err(|_| Fault::bad_request("The path is not one that is safe to forward"))?;
+    let query = head.uri.query();
+    let wanted = Head { method: &head.method, host: &host, path: &path, query, headers: &head.headers };
+    let matched = plan.route(&wanted).ok_or(Fault::NO_ROUTE)?;
+    let (route, index) = (matched.route, matched.index);
+
+    let mut changed_query = None;
+    if !route.policies.is_empty() {
+        let caller = client(worker, connection, &head.headers);
+        let mut exchange = Exchange {
+            plan: &plan,
+            route,
+            method: &head.method,
+            host: &host,
+            path: &path,
+            query: query.map(Cow::Borrowed),
+            headers: &mut head.headers,
+            client: caller,
+            now_s: now_s(),
+            consumer: None,
+        };
+        allow(&plan, route, &mut exchange)?;
+        if let Some(Cow::Owned(query)) = exchange.query {
+            changed_query = Some(query);
+        } else if exchange.query.is_none() && query.is_some() {
+            changed_query = Some(String::new());
+        }
+    }
+
+    let weighted = match &route.action {
+        Action::Forward(weighted) => weighted,
+        Action::Redirect(redirect) => {
+            let to = authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let location = route.location(redirect, index, "http", to, &path, query);
+            let location = HeaderValue::try_from(location)
+                .map_err(|_| Fault::bad_request("The request can't be redirected"))?;
+            let mut response = Response::new(ResponseBody::empty());
+            *response.status_mut() = redirect.status;
+            response.headers_mut().insert(header::LOCATION, location);
+            return Ok(finished(route, response));
+        }
+        Action::Respond(fixed) => {
+            let mut response = Response::new(ResponseBody::full(fixed.body.clone()));
+            *response.status_mut() = fixed.status;
+            *response.headers_mut() = fixed.headers.clone();
+            return Ok(finished(route, response));
+        }
+    };
+    let upstream = weighted
+        .pick(worker.turn())
+        .and_then(|name| plan.upstream(name))
+        .cloned()
+        .ok_or(Fault::UNAVAILABLE)?;
+
+    // From here on the head is the target's.
+    let forward_path = route.forward_path(index, &path);
+    let query = changed_query.as_deref().or(query).filter(|query| !query.is_empty());
+    let unchanged = changed_query.is_none()
+        && head.uri.authority().is_none()
+        && matches!((&path, &forward_path), (Cow::Borrowed(_), Cow::Borrowed(to)) if *to == head.uri.path());
+    let uri = if unchanged { None } else { Some(target(&forward_path, query)?) };
+    if let Some(uri) = uri {
+        head.uri = uri;
+    }
+    let version = std::mem::replace(&mut head.version, Version::HTTP_11);
+    route.request.apply(&mut head.headers);
+    forwarded::add(
+        &mut head.headers,
+        &connection.peer_value,
+        connection.trusted,
+        authority.as_ref(),
+        version,
+    );
+    head.headers.insert(X_REQUEST_ID, id.clone());
+    if let Some(host) = &route.host {
+        head.headers.insert(header::HOST, host.clone());
+    } else if authority.is_none() {
+        head.headers.insert(header::HOST, HeaderValue::from_static(""));
+    }
+    if found.trailers {
+        head.headers.insert(header::TE, TRAILERS);
+        head.headers.insert(header::CONNECTION, TE);
+    }
+    send(worker, connection, route, &upstream, head, version, body, found).await
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one exchange, in one place")]
+async fn send(
+    worker: &Rc<Worker>,
+    connection: &Rc<Connection>,
+    route: &CompiledRoute,
+    upstream: &Arc<crate::plan::CompiledUpstream>,
+    head: Parts,
+    version: Version,
+    body: Incoming,
+    found: headers::Found,
+) -> Result<Response<ResponseBody>, No> {
+    let has_body = !body.is_end_stream();
+    let body = if has_body { RequestBody::Incoming(body, Rc::new(Cell::new(0))) } else { RequestBody::Empty };
+    let mut request = Request::from_parts(head, body);
+    let mut tunnel = None;
+    if found.upgrade {
+        *request.version_mut() = version;
+        tunnel = upgrade::asked(&mut request, found, has_body);
+        *request.version_mut() = Version::HTTP_11;
+    }
+    let asked = tunnel.as_ref().and_then(|_| request.headers().get(header::UPGRADE).cloned());
+    let Answer { response, lease } = upstream::forward(worker, upstream, &connection.watch, request).await?;
+    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        return match tunnel {
+            Some(client) if upgrade::agreed(asked.as_ref(), &response) => {
+                Ok(upgrade::tunnel(worker, connection, client, response, lease))
+            }
+            _ => {
+                lease.discard();
+                Err(Fault::BAD_GATEWAY.into())
+            }
+        };
+    }
+    let (mut head, body) = response.into_parts();
+    headers::clean_response(&mut head.headers, false);
+    head.version = Version::HTTP_11;
+    let response = Response::from_parts(head, ResponseBody::upstream(body, lease));
+    Ok(finished(route, response))
+}
+
+/// The response with the route's changes made.
+fn finished(route: &CompiledRoute, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    route.response.apply(response.headers_mut());
+    response
+}
+
+/// Runs the route's policies. One that is missing refuses: a route is never served without a policy it names.
+fn allow(plan: &Plan, route: &CompiledRoute, exchange: &mut Exchange<'_>) -> Result<(), No> {
+    for policy in plan.policies(route) {
+        policy.ok_or(Fault::UNAVAILABLE)?.request(exchange).map_err(No::Refusal)?;
+    }
+    Ok(())
+}
+
+/// To whom the request is addressed (RFC 9112, section 3.2): refused where two readers may take it differently.
+fn authority(head: &Parts, target_bytes_max: usize) -> Result<Option<HeaderValue>, Fault> {
+    if head.method == Method::CONNECT {
+        return Err(Fault::bad_request("CONNECT is not served here"));
+    }
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if target > target_bytes_max {
+        return Err(Fault::target_too_long());
+    }
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Fault::bad_request("There is more than one Host"));
+    }
+    let Some(host) = host else {
+        if head.version >= Version::HTTP_11 || head.uri.authority().is_some() {
+            return Err(Fault::bad_request("There is no Host"));
+        }
+        return Ok(None);
+    };
+    if !is_host(host.as_bytes()) {
+        return Err(Fault::bad_request("Host is not valid"));
+    }
+    if let Some(named) = head.uri.authority() {
+        if !matches!(head.uri.scheme_str(), Some("http" | "https")) {
+            return Err(Fault::bad_request("The request target's scheme is not served here"));
+        }
+        if !named.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) {
+            return Err(Fault::bad_request("Host and the request target name different hosts"));
+        }
+    }
+    Ok(Some(host.clone()))
+}
+
+/// A name or address, and maybe a port; no user, no path, no second reading.
+fn is_host(host: &[u8]) -> bool {
+    let port_at = match host {
+        [b'[', ..] => host.iter().position(|byte| *byte == b']').map(|end| end + 1),
+        _ => Some(host.iter().position(|byte| *byte == b':').unwrap_or(host.len())),
+    };
+    let Some((name, port)) = port_at.and_then(|at| host.split_at_checked(at)) else { return false };
+    let good_name = match name {
+        [b'[', inner @ .., b']'] => inner.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte)),
+        name => name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)),
+    };
+    let good_port = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    !name.is_empty() && name.len() <= 255 && good_name && good_port
+}
+
+/// The request target that is sent on, in origin form.
+fn target(path: &str, query: Option<&str>) -> Result<Uri, Fault> {
+    let mut text = String::with_capacity(path.len() + query.map_or(0, |query| query.len() + 1));
+    text.push_str(path);
+    if let Some(query) = query {
+        text.push('?');
+        text.push_str(query);
+    }
+    Uri::from_maybe_shared(Bytes::from(text))
+        .map_err(|_| Fault::bad_request("The path is not one that is safe to forward"))
+}
+
+/// Who calls: the peer, or the nearest address that the trusted proxies before us don't answer for themselves.
+fn client(worker: &Worker, connection: &Connection, headers: &HeaderMap) -> IpAddr {
+    let peer = connection.peer.ip().to_canonical();
+    if !connection.trusted {
+        return peer;
+    }
+    let chain: Vec<&str> = headers
+        .get_all(forwarded::X_FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    let mut nearest = peer;
+    for address in chain.iter().rev() {
+        let Ok(address) = address.parse::<IpAddr>() else { break };
+        nearest = address.to_canonical();
+        if !worker.settings.trusted_proxies.iter().any(|range| range.contains(nearest)) {
+            break;
+        }
+    }
+    nearest
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
+}

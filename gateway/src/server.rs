@@ -1,0 +1,113 @@
+//! The data plane as a whole: its listeners, its workers, and the thread that installs configs.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicUsize},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::watch;
+
+use crate::{
+    error::Error,
+    metrics::Metrics,
+    settings::Settings,
+    worker::{self, Phase, Shared},
+};
+
+/// Connections that the kernel takes for a worker before it looks.
+const BACKLOG: i32 = 4096;
+/// How long threads are waited for once they were told to stop.
+const STOP_WAIT: Duration = Duration::from_secs(2);
+
+/// The workers' threads.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    threads: Vec<JoinHandle<()>>,
+    phase: watch::Sender<Phase>,
+    /// Closed when the last worker has ended.
+    ended: watch::Receiver<()>,
+}
+
+impl Server {
+    /// Binds every listener, then starts the workers.
+    pub(crate) fn start(
+        settings: Arc<Settings>,
+        plan: Arc<arc_swap::ArcSwap<crate::plan::Plan>>,
+        metrics: &[Arc<Metrics>],
+    ) -> Result<Self, Error> {
+        let listen = |address| listener(address).map_err(|error| Error::Listen { address, error });
+        probe(settings.listen).map_err(|error| Error::Listen { address: settings.listen, error })?;
+        let first = listen(settings.listen)?;
+        let address =
+            first.local_addr().map_err(|error| Error::Listen { address: settings.listen, error })?;
+        let mut listeners = vec![first];
+        for _ in 1..metrics.len() {
+            listeners.push(listen(address)?);
+        }
+        let (phase, phases) = watch::channel(Phase::Serve);
+        let (alive, ended) = watch::channel(());
+        let alive = Arc::new(alive);
+        let shared = Shared { settings, plan, connections: Arc::new(AtomicUsize::new(0)), phase: phases };
+        let mut threads = Vec::with_capacity(listeners.len());
+        for (number, (listener, metrics)) in listeners.into_iter().zip(metrics.iter().cloned()).enumerate() {
+            let (shared, alive) = (shared.clone(), alive.clone());
+            let thread = std::thread::Builder::new().name(format!("gateway-{number}")).spawn(move || {
+                let _alive = alive;
+                if let Err(error) = worker::run(shared, metrics, listener) {
+                    tracing::error!(%error, number, "a worker of the data plane has ended");
+                }
+            });
+            threads.push(thread.map_err(Error::Worker)?);
+        }
+        Ok(Self { address, threads, phase, ended })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes the listeners, lets exchanges finish for as long as `grace`, then ends the threads.
+    pub(crate) async fn drain(mut self, grace: Duration) {
+        self.phase.send_replace(Phase::Drain);
+        // An error says that every sender is gone, and so every worker.
+        let ended = tokio::time::timeout(grace, async { while self.ended.changed().await.is_ok() {} });
+        if ended.await.is_err() {
+            self.phase.send_replace(Phase::Stop);
+            let _ =
+                tokio::time::timeout(STOP_WAIT, async { while self.ended.changed().await.is_ok() {} }).await;
+        }
+        for thread in self.threads.drain(..).filter(JoinHandle::is_finished) {
+            if thread.join().is_err() {
+                tracing::error!("a worker of the data plane has panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Stop);
+    }
+}
+
+/// Whether the address is free: listeners that share would share it with another gateway too, and nobody would know.
+fn probe(address: SocketAddr) -> std::io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
+/// A listener that shares its address with others: the kernel spreads connections over them.
+fn listener(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

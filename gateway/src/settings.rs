@@ -1,0 +1,72 @@
+//! What one process's data plane is told besides the config: where it listens and how much it takes.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::cidr::Cidr;
+
+/// What one process's data plane is told besides the config.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen; port 0 picks one.
+    pub listen: SocketAddr,
+    /// Threads that serve; 0 is one a core.
+    pub workers: usize,
+    /// Peers whose `X-Forwarded-*`, `Forwarded`, `X-Request-Id` and identity headers are believed; none unless said.
+    pub trusted_proxies: Vec<Cidr>,
+    /// How much a stranger may ask for.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// Settings with the usual limits.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self { listen, workers: 0, trusted_proxies: Vec::new(), limits: Limits::default() }
+    }
+
+    /// How many threads serve.
+    pub(crate) fn worker_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        }
+    }
+}
+
+/// How much a stranger may ask for.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The largest request head in bytes, 8 KiB at least; then 431.
+    pub head_bytes_max: usize,
+    /// The longest request target in bytes; then 414.
+    pub target_bytes_max: usize,
+    /// The most header lines in a request; then 431.
+    pub headers_max: usize,
+    /// The most connections of clients at once, on all workers together; the next is closed at once.
+    pub connections_max: usize,
+    /// From a head's first byte to its last.
+    pub header_timeout: Duration,
+    /// Between two requests on a connection.
+    pub idle_timeout: Duration,
+    /// How long a stalled client may neither send more of a body nor take more of a response.
+    pub stall_timeout: Duration,
+    /// The most idle connections to one target that a worker keeps.
+    pub upstream_idle_max: usize,
+    /// How long an idle connection to a target is kept.
+    pub upstream_idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: 64 * 1024,
+            target_bytes_max: 16 * 1024,
+            headers_max: 100,
+            connections_max: 65_536,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            stall_timeout: Duration::from_secs(60),
+            upstream_idle_max: 256,
+            upstream_idle_timeout: Duration::from_secs(30),
+        }
+    }
+}

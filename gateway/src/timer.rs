@@ -1,0 +1,147 @@
+//! Time for a worker: a coarse clock, and deadlines that cost a request next to nothing.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::Pin,
+    sync::LazyLock,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+/// How often deadlines are looked at, and so how late one may be.
+pub(crate) const TICK: Duration = Duration::from_millis(50);
+
+/// What every thread's milliseconds count from, so that threads can compare them.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+thread_local! {
+    static NOW_MS: Cell<u64> = const { Cell::new(1) };
+}
+
+/// This thread's coarse time in milliseconds, never 0; as old as the last [`refresh`].
+pub(crate) fn now_ms() -> u64 {
+    NOW_MS.get()
+}
+
+/// Reads the clock, and sets the coarse time by it.
+pub(crate) fn refresh() -> Instant {
+    let now = Instant::now();
+    let passed = now.saturating_duration_since(*START);
+    NOW_MS.set(millis(passed).saturating_add(1));
+    now
+}
+
+/// The duration in milliseconds, cut to what fits.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The deadlines that a worker's exchanges wait for: looked at all together at each tick, so that one is set and taken
+/// back without a timer of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    waiting: RefCell<Vec<Option<Waiting>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    at_ms: u64,
+    waker: Waker,
+}
+
+impl Deadlines {
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.borrow().len() == self.free.borrow().len()
+    }
+
+    /// Wakes whoever's time has come.
+    pub(crate) fn tick(&self) {
+        let now = now_ms();
+        for waiting in self.waiting.borrow_mut().iter().flatten().filter(|waiting| waiting.at_ms <= now) {
+            waiting.waker.wake_by_ref();
+        }
+    }
+
+    /// The future's output, or none once `limit` has passed.
+    pub(crate) async fn within<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        let mut future = std::pin::pin!(future);
+        let mut deadline = Deadline { deadlines: self, at_ms: now_ms() + millis(limit), slot: None };
+        std::future::poll_fn(move |cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => Pin::new(&mut deadline).poll(cx).map(|()| None),
+        })
+        .await
+    }
+}
+
+struct Deadline<'a> {
+    deadlines: &'a Deadlines,
+    at_ms: u64,
+    slot: Option<usize>,
+}
+
+impl Future for Deadline<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.at_ms <= now_ms() {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.deadlines.waiting.borrow_mut();
+        if let Some(Some(entry)) = self.slot.and_then(|slot| waiting.get_mut(slot)) {
+            entry.waker.clone_from(cx.waker());
+            return Poll::Pending;
+        }
+        let entry = Some(Waiting { at_ms: self.at_ms, waker: cx.waker().clone() });
+        let slot = match self.deadlines.free.borrow_mut().pop() {
+            Some(slot) => {
+                waiting[slot] = entry;
+                slot
+            }
+            None => {
+                waiting.push(entry);
+                waiting.len() - 1
+            }
+        };
+        drop(waiting);
+        self.slot = Some(slot);
+        Poll::Pending
+    }
+}
+
+impl Drop for Deadline<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            self.deadlines.waiting.borrow_mut()[slot] = None;
+            self.deadlines.free.borrow_mut().push(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_deadline_ends_what_never_ends_and_leaves_nothing() {
+        refresh();
+        let deadlines = Deadlines::default();
+        assert_eq!(deadlines.within(Duration::from_secs(60), async { 7 }).await, Some(7));
+        assert!(deadlines.is_empty());
+        let ticking = async {
+            loop {
+                refresh();
+                deadlines.tick();
+                tokio::task::yield_now().await;
+            }
+        };
+        let waiting = deadlines.within(Duration::from_millis(5), std::future::pending::<()>());
+        tokio::select! {
+            ended = waiting => assert_eq!(ended, None),
+            () = ticking => {}
+        }
+        assert!(deadlines.is_empty());
+    }
+}

@@ -1,0 +1,324 @@
+//! A worker: one thread with a runtime, a listener and connections of its own, which shares next to nothing.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, Cache};
+use hyper::{client::conn::http1 as client, server::conn::http1 as server};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Notify, watch},
+};
+
+use crate::{
+    connection::{self, Connection},
+    forwarded::RequestIds,
+    metrics::Metrics,
+    plan::Plan,
+    settings::Settings,
+    timer::{self, Deadlines},
+    upstream::{pool::Pools, resolve::Resolver},
+};
+
+/// The most headers that hyper takes unless told.
+const HEADERS_MAX: usize = 100;
+/// The most headers of a response from a target.
+const RESPONSE_HEADERS_MAX: usize = 200;
+/// Ticks between two looks at connections that wait.
+const TICKS_PER_SWEEP: u32 = 10;
+/// Tasks between two looks for IO: tokio's default, as the proof was measured with.
+const EVENT_INTERVAL: u32 = 61;
+/// How long to let go of accepting when the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all workers share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) plan: Arc<ArcSwap<Plan>>,
+    /// Connections of clients on all workers.
+    pub(crate) connections: Arc<AtomicUsize>,
+    /// What is wanted of the workers.
+    pub(crate) phase: watch::Receiver<Phase>,
+}
+
+/// What is wanted of the workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Serve.
+    Serve,
+    /// Take no connection, finish what is in flight.
+    Drain,
+    /// End, whatever is in flight.
+    Stop,
+}
+
+/// One worker's own.
+pub(crate) struct Worker {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) server: server::Builder,
+    pub(crate) client: client::Builder,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) pools: Pools,
+    pub(crate) resolver: Rc<Resolver>,
+    pub(crate) ids: RequestIds,
+    pub(crate) metrics: Arc<Metrics>,
+    plan: RefCell<Newest>,
+    connections: RefCell<HashMap<u64, Rc<Connection>, ahash::RandomState>>,
+    tunnels: Cell<usize>,
+    turn: Cell<u64>,
+    changed: Notify,
+    shared: Shared,
+}
+
+/// The Plan in use, and a pin on it that requests share.
+struct Newest {
+    cache: Cache<Arc<ArcSwap<Plan>>, Arc<Plan>>,
+    pinned: Rc<Pinned>,
+}
+
+/// A Plan that a worker's requests keep to. Counted on this thread alone, unlike the Plan, whose count all cores write.
+pub(crate) struct Pinned(Arc<Plan>);
+
+impl std::ops::Deref for Pinned {
+    type Target = Plan;
+
+    fn deref(&self) -> &Plan {
+        &self.0
+    }
+}
+
+/// A tunnel, for as long as it is open.
+pub(crate) struct OpenTunnel(Rc<Worker>);
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.tunnels.set(self.0.tunnels.get() - 1);
+        self.0.shared.connections.fetch_sub(1, Relaxed);
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl Worker {
+    fn new(shared: Shared, metrics: Arc<Metrics>) -> Self {
+        let limits = &shared.settings.limits;
+        let mut server = server::Builder::new();
+        // Time limits are the connection's own (see `Connection::sweep`): cheaper than a timer for each head.
+        server.header_read_timeout(None).max_buf_size(limits.head_bytes_max.max(8192));
+        // One buffer a response, as with `pipeline_flush`, under which hyper buffers whatever a slow client leaves.
+        server.writev(false);
+        server.max_header_size(limits.head_bytes_max);
+        if limits.headers_max > HEADERS_MAX {
+            // Above hyper's default its parser needs memory for each head.
+            server.max_headers(limits.headers_max);
+        }
+        let mut client = client::Builder::new();
+        client.max_headers(RESPONSE_HEADERS_MAX).max_header_size(limits.head_bytes_max);
+        let mut cache = Cache::new(shared.plan.clone());
+        let pinned = Rc::new(Pinned(cache.load().clone()));
+        Self {
+            settings: shared.settings.clone(),
+            server,
+            client,
+            deadlines: Deadlines::default(),
+            pools: Pools::new(limits),
+            resolver: Rc::default(),
+            ids: RequestIds::new(),
+            metrics,
+            plan: RefCell::new(Newest { cache, pinned }),
+            connections: RefCell::default(),
+            tunnels: Cell::new(0),
+            turn: Cell::new(0),
+            changed: Notify::new(),
+            shared,
+        }
+    }
+
+    /// The Plan in use, for one request to keep to. Workers don't write to memory they share to get it.
+    pub(crate) fn plan(&self) -> Rc<Pinned> {
+        let Newest { cache, pinned } = &mut *self.plan.borrow_mut();
+        let newest = cache.load();
+        if !Arc::ptr_eq(newest, &pinned.0) {
+            *pinned = Rc::new(Pinned(newest.clone()));
+        }
+        pinned.clone()
+    }
+
+    /// A number that goes up by one, for what takes turns.
+    pub(crate) fn turn(&self) -> u64 {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        turn
+    }
+
+    /// Counts a tunnel, which is one of the connections that there may be.
+    pub(crate) fn open_tunnel(self: &Rc<Self>) -> OpenTunnel {
+        self.tunnels.set(self.tunnels.get() + 1);
+        self.shared.connections.fetch_add(1, Relaxed);
+        self.metrics.tunnels.add(1);
+        OpenTunnel(self.clone())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.connections.borrow().is_empty() && self.tunnels.get() == 0
+    }
+
+    /// Serves a client's connection, unless there are too many.
+    fn take(self: &Rc<Self>, stream: TcpStream, number: u64) {
+        self.metrics.connections_total.add(1);
+        if self.shared.connections.fetch_add(1, Relaxed) >= self.settings.limits.connections_max {
+            self.shared.connections.fetch_sub(1, Relaxed);
+            self.metrics.connections_refused.add(1);
+            return;
+        }
+        let held = Held { worker: self.clone(), number };
+        self.metrics.connections.add(1);
+        let Ok(peer) = stream.peer_addr() else { return };
+        // Without it answers wait for acknowledgements; that it may fail harms nothing else.
+        let _ = stream.set_nodelay(true);
+        timer::refresh();
+        let trusted = self.settings.trusted_proxies.iter().any(|range| range.contains(peer.ip()));
+        let connection = Rc::new(Connection::new(peer, trusted));
+        if self.connections.borrow_mut().insert(number, connection.clone()).is_none() {
+            self.changed.notify_waiters();
+        }
+        let worker = self.clone();
+        tokio::task::spawn_local(async move {
+            let _held = held;
+            connection::serve(worker, stream, connection).await;
+        });
+    }
+
+    /// Keeps time: deadlines at every tick, now and then connections that wait and pools. Rests while nobody is there.
+    async fn keep_time(&self) {
+        let mut ticks: u32 = 0;
+        loop {
+            if self.is_empty() && self.deadlines.is_empty() {
+                // Woken by the next connection; or after a while, for the pools.
+                let rest = TICKS_PER_SWEEP * 2 * timer::TICK;
+                let _ = tokio::time::timeout(rest, self.changed.notified()).await;
+                ticks = 0;
+            } else {
+                tokio::time::sleep(timer::TICK).await;
+            }
+            timer::refresh();
+            self.deadlines.tick();
+            if ticks.is_multiple_of(TICKS_PER_SWEEP) {
+                for connection in self.connections.borrow().values() {
+                    connection.sweep(&self.settings.limits);
+                }
+                self.pools.sweep();
+            }
+            ticks = ticks.wrapping_add(1);
+        }
+    }
+
+    /// Takes connections until that is no longer wanted.
+    async fn accept(self: &Rc<Self>, listener: TcpListener, phase: &mut watch::Receiver<Phase>) {
+        let mut number = 0;
+        let mut next = || {
+            number += 1;
+            number
+        };
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                accepted = listener.accept() => accepted,
+                _ = phase.wait_for(|phase| *phase != Phase::Serve) => break,
+            };
+            match accepted {
+                Ok((stream, _)) => self.take(stream, next()),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no connection can be taken; trying again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        // What the kernel has taken for us would be reset with the listener. Asked directly: tokio may not know of it yet.
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, _)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                self.take(stream, next());
+            }
+        }
+    }
+
+    /// Ends connections as they fall idle, until there is none or nobody waits any longer.
+    async fn finish(&self, phase: &mut watch::Receiver<Phase>) {
+        loop {
+            for connection in self.connections.borrow().values() {
+                // One that has just come may have sent a request that nobody has read.
+                if !connection.is_fresh() {
+                    connection.finish();
+                }
+            }
+            if self.is_empty() {
+                return;
+            }
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(timer::TICK) => {}
+                _ = phase.wait_for(|phase| *phase == Phase::Stop) => {
+                    let (connections, tunnels) = (self.connections.borrow().len(), self.tunnels.get());
+                    tracing::warn!(connections, tunnels, "the grace is over: what is left is cut");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A connection's place among those that are counted.
+struct Held {
+    worker: Rc<Worker>,
+    number: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.worker.connections.borrow_mut().remove(&self.number);
+        self.worker.shared.connections.fetch_sub(1, Relaxed);
+        self.worker.metrics.connections.sub(1);
+        self.worker.changed.notify_waiters();
+    }
+}
+
+/// Whether the error is that of the connection that was to be taken, and says nothing of the next.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Runs a worker on this thread, to its end.
+pub(crate) fn run(shared: Shared, metrics: Arc<Metrics>, listener: std::net::TcpListener) -> io::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
+    let tasks = tokio::task::LocalSet::new();
+    tasks.block_on(&runtime, async move {
+        let listener = TcpListener::from_std(listener)?;
+        timer::refresh();
+        let mut phase = shared.phase.clone();
+        let worker = Rc::new(Worker::new(shared, metrics));
+        let serving = async {
+            worker.accept(listener, &mut phase).await;
+            worker.finish(&mut phase).await;
+        };
+        tokio::select! {
+            () = serving => {}
+            () = worker.keep_time() => {}
+        }
+        Ok(())
+    })
+}
