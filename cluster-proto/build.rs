@@ -1,0 +1,10 @@
+//! Compiles the .proto files with protox, so that no protoc is needed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files =
+        ["command.proto", "forward.proto", "peer.proto", "raft.proto"].map(|file| format!("proto/{file}"));
+    let descriptors = protox::compile(&files, ["proto"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    println!("cargo:rerun-if-changed=proto");
+    Ok(())
+}
