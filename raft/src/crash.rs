@@ -1,0 +1,304 @@
+//! What is on disk survives a restart, and damage to it is found.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::stream;
+use model::{
+    Change, Kind, Name, NodeId, Op, Outcome, Revision,
+    cluster::{AdminToken, ClusterChange, Founding, GossipKey, Node, Role, Secret},
+};
+use openraft::{
+    EntryPayload, RaftLogReader, RaftSnapshotBuilder,
+    storage::{RaftLogStorage, RaftLogStorageExt, RaftStateMachine},
+};
+
+use crate::{
+    Error, Storage,
+    state::{OUTCOMES_MAX, State},
+    types::{Command, Entry, Request, Response, Vote, log_id},
+};
+
+type Answer = openraft::storage::EntryResponder<crate::types::Types>;
+
+fn put(name: &str, doc: &str) -> Op {
+    Op::Put { kind: Kind::Upstream, name: Name::new(name).unwrap(), doc: Arc::from(doc.as_bytes()) }
+}
+
+const DOC: &str = r#"{"targets":[{"address":"127.0.0.1:1"}]}"#;
+
+fn entry(index: u64, key: Option<&str>, command: Command) -> Entry {
+    let request = Request { idempotency_key: key.map(Into::into), author: "test".into(), at_ms: 1, command };
+    Entry { log_id: log_id(1, index), payload: EntryPayload::Normal(request) }
+}
+
+fn change(index: u64, base: u64, key: Option<&str>, op: Op) -> Entry {
+    entry(index, key, Command::Change(Change { base: Revision(base), ops: vec![op] }))
+}
+
+fn form(index: u64) -> Entry {
+    let node = Node {
+        name: "one".into(),
+        address: "127.0.0.1:1".into(),
+        admin: String::new(),
+        public_key: "k".into(),
+        version: "0".into(),
+        joined_at_ms: 0,
+    };
+    let founding = Founding {
+        cluster_id: "c".into(),
+        epoch: 1,
+        ca_certificate: String::new(),
+        ca_key: Secret(String::new()),
+        pepper: Secret("ab".repeat(32)),
+    };
+    let admin_token =
+        AdminToken { digest: "d".into(), role: Role::Admin, label: "first".into(), expires_at_ms: None };
+    let gossip_key = GossipKey { id: 1, secret: Secret("cd".repeat(32)) };
+    let (node_id, admin_token_id) = (NodeId(1), "a".into());
+    let form = ClusterChange::Form { founding, node_id, node, admin_token_id, admin_token, gossip_key };
+    entry(index, None, Command::Cluster(form))
+}
+
+/// The cluster formed, two objects, one of them with a field that this version does not know.
+fn history() -> Vec<Entry> {
+    let unknown = r#"{"targets":[{"address":"127.0.0.1:1"}],"since_2042":{"a":[1,2]}}"#;
+    vec![form(1), change(2, 0, Some("k"), put("orders", DOC)), change(3, 1, None, put("later", unknown))]
+}
+
+async fn apply(storage: &mut Storage, entries: Vec<Entry>) {
+    let answers = entries.into_iter().map(|entry| Ok::<Answer, _>((entry, None)));
+    storage.state_machine.apply(stream::iter(answers)).await.unwrap();
+}
+
+async fn write(storage: &mut Storage, entries: Vec<Entry>) {
+    storage.log.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
+    storage.log.blocking_append(entries.clone()).await.unwrap();
+    apply(storage, entries).await;
+}
+
+/// The lock is let go by the thread that syncs, after the last handle.
+async fn reopen(dir: &Path) -> Result<Storage, Error> {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        ticks.tick().await;
+        match Storage::open(dir) {
+            Err(Error::Io { reason, .. }) if reason.contains("lock") => {}
+            other => return other,
+        }
+    }
+}
+
+fn same(storage: &Storage, as_before: &State) {
+    assert_eq!(*storage.config().borrow().as_ref(), as_before.config);
+    assert_eq!(*storage.cluster().borrow(), as_before.cluster);
+    assert_eq!(storage.state_machine.applied().borrow().unwrap(), as_before.applied.unwrap().index);
+}
+
+fn expected(entries: &[Entry]) -> State {
+    let mut state = State::default();
+    for entry in entries {
+        state.apply(entry, &mut Vec::new());
+    }
+    state
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        let target = to.join(file.file_name());
+        if file.file_type().unwrap().is_dir() {
+            copy(&file.path(), &target);
+        } else {
+            fs::copy(file.path(), target).unwrap();
+        }
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for file in fs::read_dir(dir).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_crash() {
+    let (dir, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut storage = Storage::open(dir.path()).unwrap();
+    write(&mut storage, history()).await;
+    // The files as a crash at this moment leaves them: nothing is closed.
+    copy(dir.path(), crashed.path());
+    let mut after = reopen(crashed.path()).await.unwrap();
+    for again in [true, false] {
+        same(&after, &expected(&history()));
+        assert_eq!(after.config().borrow().pepper.as_ref().unwrap().0, [0xab; 32]);
+        assert_eq!(after.log.read_vote().await.unwrap(), Some(Vote::new_committed(1, 1)));
+        assert_eq!(after.log.try_get_log_entries(0..10).await.unwrap(), history());
+        let outcome = Response::Change(Outcome::Applied(Revision(1)));
+        assert_eq!(after.state_machine.outcome("k"), Some(outcome));
+        if again {
+            // And the same after an orderly end.
+            drop((after, storage));
+            after = reopen(dir.path()).await.unwrap();
+            storage = reopen(crashed.path()).await.unwrap();
+        }
+    }
+    drop(storage);
+}
+
+#[tokio::test]
+async fn a_truncated_log_is_no_loss_and_a_purged_one_neither() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut storage = Storage::open(dir.path()).unwrap();
+    write(&mut storage, history()).await;
+    storage.log.blocking_append(vec![change(4, 2, None, put("conflicting", DOC))]).await.unwrap();
+    storage.log.truncate_after(Some(log_id(1, 3))).await.unwrap();
+    drop(storage);
+    let mut storage = reopen(dir.path()).await.unwrap();
+    assert_eq!(storage.log.last().unwrap(), Some(log_id(1, 3)));
+    storage.log.purge(log_id(1, 3)).await.unwrap();
+    drop(storage);
+    let mut storage = reopen(dir.path()).await.unwrap();
+    let state = storage.log.get_log_state().await.unwrap();
+    assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(log_id(1, 3)), Some(log_id(1, 3))));
+    same(&storage, &expected(&history()));
+}
+
+#[tokio::test]
+async fn an_entry_of_many_parts_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut storage = Storage::open(dir.path()).unwrap();
+    let large = format!(r#"{{"targets":[],"note":"{}"}}"#, "x".repeat(300_000));
+    let entries = vec![change(1, 0, None, put("large", &large)), change(2, 1, None, put("small", DOC))];
+    storage.log.blocking_append(entries.clone()).await.unwrap();
+    assert_eq!(storage.log.try_get_log_entries(1..=2).await.unwrap(), entries);
+    storage.log.truncate_after(None).await.unwrap();
+    assert!(storage.log.try_get_log_entries(..).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn damage_anywhere_is_refused_or_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut storage = Storage::open(dir.path()).unwrap();
+    write(&mut storage, history()).await;
+    storage.state_machine.build_snapshot().await.unwrap();
+    drop(storage);
+    drop(reopen(dir.path()).await.unwrap());
+    let as_before = expected(&history());
+    let mut refused = 0;
+    for file in files(dir.path()) {
+        let good = fs::read(&file).unwrap();
+        let written = good.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let mut damages: Vec<Vec<u8>> = (0..24)
+            .filter_map(|part| {
+                let mut bytes = good.clone();
+                *bytes.get_mut(part * written / 24)? ^= 0x10;
+                Some(bytes)
+            })
+            .collect();
+        damages
+            .extend([0, written / 3, written / 2, written.saturating_sub(1)].map(|to| good[..to].to_vec()));
+        for damage in damages {
+            let copied = tempfile::tempdir().unwrap();
+            copy(dir.path(), copied.path());
+            fs::write(copied.path().join(file.strip_prefix(dir.path()).unwrap()), &damage).unwrap();
+            match reopen(copied.path()).await {
+                Ok(mut storage) => {
+                    same(&storage, &as_before);
+                    assert_eq!(storage.log.read_vote().await.unwrap(), Some(Vote::new_committed(1, 1)));
+                    // A damaged snapshot is not handed out.
+                    if let Some(snapshot) = storage.state_machine.get_current_snapshot().await.unwrap() {
+                        assert_eq!(snapshot.meta.last_log_id, as_before.applied);
+                    }
+                }
+                Err(Error::Storage { file, place, reason }) => {
+                    refused += 1;
+                    assert!(file.starts_with(copied.path()) && !place.is_empty() && !reason.is_empty());
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(refused > 0);
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_or_older_than_the_mark_is_refused() {
+    let (dir, older) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut storage = Storage::open(dir.path()).unwrap();
+    write(&mut storage, vec![form(1)]).await;
+    drop(storage);
+    drop(reopen(dir.path()).await.unwrap());
+    copy(dir.path(), older.path());
+    let mut storage = reopen(dir.path()).await.unwrap();
+    storage.log.blocking_append(history().split_off(1)).await.unwrap();
+    drop(storage);
+    drop(reopen(dir.path()).await.unwrap());
+    fs::copy(dir.path().join("high-water"), older.path().join("high-water")).unwrap();
+    let refused = reopen(older.path()).await.err().expect("the store is older").to_string();
+    assert!(refused.contains("store/db") && refused.contains("ended at 3"), "{refused}");
+    fs::remove_dir_all(older.path().join("store")).unwrap();
+    assert!(matches!(reopen(older.path()).await, Err(Error::Storage { .. })));
+}
+
+#[tokio::test]
+async fn a_snapshot_carries_the_whole_state_and_a_damaged_one_is_refused() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut sender = Storage::open(from.path()).unwrap();
+    write(&mut sender, history()).await;
+    let snapshot = sender.state_machine.build_snapshot().await.unwrap();
+    let bytes = fs::read(snapshot.snapshot.path()).unwrap();
+    let mut receiver = Storage::open(to.path()).unwrap();
+    // It had something else before.
+    apply(&mut receiver, vec![change(1, 0, Some("old"), put("old", DOC))]).await;
+    for at in (0..bytes.len()).step_by(7) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        for damaged in [damaged, bytes[..at].to_vec()] {
+            let incoming = crate::snapshot::SnapshotFile::temporary(&receiver.snapshots);
+            fs::write(incoming.path(), damaged).unwrap();
+            assert!(receiver.state_machine.install_snapshot(&snapshot.meta, incoming).await.is_err());
+        }
+    }
+    assert!(receiver.config().borrow().upstreams.contains_key("old"));
+    let incoming = crate::snapshot::SnapshotFile::temporary(&receiver.snapshots);
+    fs::write(incoming.path(), &bytes).unwrap();
+    receiver.state_machine.install_snapshot(&snapshot.meta, incoming).await.unwrap();
+    receiver.log.purge(log_id(1, 3)).await.unwrap();
+    for _ in 0..2 {
+        same(&receiver, &expected(&history()));
+        assert!(receiver.state_machine.outcome("k").is_some());
+        assert!(receiver.state_machine.outcome("old").is_none());
+        let stored = receiver.config().borrow().get(Kind::Upstream, &Name::new("later").unwrap()).unwrap();
+        assert!(std::str::from_utf8(&stored.doc).unwrap().contains("since_2042"));
+        drop(receiver);
+        receiver = reopen(to.path()).await.unwrap();
+    }
+}
+
+#[test]
+fn the_same_key_gives_the_same_outcome_until_it_is_the_oldest_of_too_many() {
+    let mut state = State::default();
+    let first = state.apply(&change(1, 0, Some("k"), put("a", DOC)), &mut Vec::new());
+    assert_eq!(first, Response::Change(Outcome::Applied(Revision(1))));
+    assert_eq!(state.apply(&change(2, 1, Some("k"), put("b", DOC)), &mut Vec::new()), first);
+    assert!(!state.config.upstreams.contains_key("b"));
+    // A conflict is not kept: the edit is proposed again under the same key.
+    let stale = state.apply(&change(3, 0, Some("stale"), put("a", DOC)), &mut Vec::new());
+    assert!(matches!(stale, Response::Change(Outcome::Conflict(_))), "{stale:?}");
+    assert!(state.outcome("stale").is_none());
+    for n in 0..OUTCOMES_MAX as u64 {
+        let (key, base) = (format!("n{n}"), state.config.revision.0);
+        state.apply(&change(4 + n, base, Some(&key), put("a", DOC)), &mut Vec::new());
+    }
+    assert!(state.outcome("k").is_none());
+    assert!(state.outcome("n0").is_some());
+}

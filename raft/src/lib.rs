@@ -1,0 +1,40 @@
+//! Consensus: openraft over sled, and the RPC between peers.
+//!
+//! [`Storage`] opens what this node has on disk and hands out the current config at once, before any network.
+//! Nothing of openraft's or sled's own formats leaves this crate, to the wire or to the disk.
+
+mod consensus;
+#[cfg(test)]
+mod crash;
+mod error;
+mod forward;
+mod forward_service;
+mod log;
+mod membership;
+mod network;
+mod peers;
+mod proposer;
+mod record;
+mod serve;
+mod service;
+mod snapshot;
+mod state;
+mod state_machine;
+mod storage;
+mod store;
+#[cfg(test)]
+mod suite;
+mod sync;
+mod types;
+mod wire;
+
+pub use consensus::{Admission, Consensus, Edit, Expect, Role, Settings, Status};
+pub use error::Error;
+pub use peers::{Identity, PeerTls, server_name};
+pub use serve::PeerId;
+pub use storage::Storage;
+pub use types::{Command, PeerNode, Request, Response};
+
+fn convert_error(error: cluster_proto::convert::Error) -> tonic::Status {
+    tonic::Status::invalid_argument(error.to_string())
+}

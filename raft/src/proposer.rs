@@ -1,0 +1,220 @@
+//! The one task that turns edits into proposals on the leader: checked in order, committed together (docs/adr/0002).
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use model::{Change, Config, Outcome};
+use openraft::{Instant as _, Raft, async_runtime::WatchReceiver, errors::ClientWriteError};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Admission, Command, Edit, Error, Request, Response, consensus::now_ms, forward::Forwarded,
+    state_machine::StateMachine, types::Types,
+};
+
+/// Edits that wait at a time.
+const QUEUE_MAX: usize = 1_024;
+/// Edits that are proposed together.
+const BATCH_MAX: usize = 256;
+
+enum Asked {
+    Edit(Edit),
+    Request(Box<Request>),
+}
+
+struct Job {
+    asked: Asked,
+    until: Instant,
+    answer: oneshot::Sender<Result<Response, Forwarded>>,
+}
+
+/// A handle to the task.
+pub(crate) struct Proposer {
+    jobs: mpsc::Sender<Job>,
+}
+
+struct Worker {
+    raft: Raft<Types, StateMachine>,
+    state_machine: StateMachine,
+    admission: Arc<dyn Admission>,
+    lease: Duration,
+}
+
+impl Proposer {
+    /// The handle and the task to run. `lease` is how old a majority's last answer may be for a leader to propose.
+    pub(crate) fn new(
+        raft: Raft<Types, StateMachine>,
+        state_machine: StateMachine,
+        admission: Arc<dyn Admission>,
+        lease: Duration,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()>) {
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        let worker = Worker { raft, state_machine, admission, lease };
+        (Self { jobs }, worker.run(queue, stop))
+    }
+
+    /// Checks, proposes and commits an edit, if this node leads.
+    pub(crate) async fn change(&self, edit: Edit, timeout: Duration) -> Result<Response, Forwarded> {
+        self.ask(Asked::Edit(edit), timeout).await
+    }
+
+    /// Proposes and commits a request as it is, if this node leads.
+    pub(crate) async fn request(&self, request: Request, timeout: Duration) -> Result<Response, Forwarded> {
+        self.ask(Asked::Request(Box::new(request)), timeout).await
+    }
+
+    async fn ask(&self, asked: Asked, timeout: Duration) -> Result<Response, Forwarded> {
+        let until = Instant::now() + timeout;
+        let (answer, answered) = oneshot::channel();
+        let job = Job { asked, until, answer };
+        let sent = tokio::time::timeout_at(until.into(), self.jobs.send(job)).await;
+        match sent {
+            Err(_) => return Err(Forwarded::Failed(Error::NoQuorum)),
+            Ok(Err(_)) => return Err(Forwarded::Failed(Error::Fatal("this node is stopping".into()))),
+            Ok(Ok(())) => {}
+        }
+        match tokio::time::timeout_at(until.into(), answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Forwarded::Lost),
+            Err(_) => Err(Forwarded::Lost),
+        }
+    }
+}
+
+impl Worker {
+    async fn run(self, mut queue: mpsc::Receiver<Job>, stop: CancellationToken) {
+        let mut jobs = Vec::new();
+        loop {
+            // What conflicted because the leadership moved is tried again before what is new.
+            if jobs.is_empty() {
+                tokio::select! {
+                    received = queue.recv_many(&mut jobs, BATCH_MAX) => if received == 0 { return },
+                    () = stop.cancelled() => return,
+                }
+            }
+            jobs.retain(|job| !job.answer.is_closed());
+            let proposing = self.propose(std::mem::take(&mut jobs));
+            tokio::select! {
+                again = proposing => jobs = again,
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn refusal(&self) -> Option<Forwarded> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.current_leader != Some(metrics.id) {
+            return Some(Forwarded::NotLeader);
+        }
+        let alone = metrics.membership_config.voter_ids().all(|id| id == metrics.id);
+        let acked = metrics.last_quorum_acked.is_some_and(|at| at.elapsed() <= self.lease);
+        (!alone && !acked).then_some(Forwarded::Failed(Error::NoQuorum))
+    }
+
+    /// Proposes these, and gives back those that must be checked again.
+    async fn propose(&self, jobs: Vec<Job>) -> Vec<Job> {
+        if let Some(refusal) = self.refusal() {
+            for job in jobs {
+                drop(job.answer.send(Err(refusal.clone())));
+            }
+            return Vec::new();
+        }
+        let (state_machine, admission) = (self.state_machine.clone(), self.admission.clone());
+        let checking = tokio::task::spawn_blocking(move || check(jobs, &state_machine, &*admission));
+        let Ok(checked) = checking.await else { return Vec::new() };
+        if checked.is_empty() {
+            return Vec::new();
+        }
+        let until = checked.iter().map(|(job, _)| job.until).max().unwrap_or_else(Instant::now);
+        let (jobs, requests): (Vec<_>, Vec<_>) = checked.into_iter().unzip();
+        let mut jobs = jobs.into_iter();
+        let mut again = Vec::new();
+        let committing = async {
+            let Ok(mut results) = self.raft.client_write_many(requests).await else { return };
+            while let Some(result) = results.next().await {
+                let Some(job) = jobs.next() else { return };
+                let answer = match result {
+                    Ok(Ok(written)) => match written.response {
+                        Response::Change(Outcome::Conflict(_)) if Instant::now() < job.until => {
+                            again.push(job);
+                            continue;
+                        }
+                        response => Ok(response),
+                    },
+                    Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Forwarded::NotLeader),
+                    Ok(Err(_)) | Err(_) => Err(Forwarded::Lost),
+                };
+                drop(job.answer.send(answer));
+            }
+        };
+        // Whoever waits has its own deadline; those left are told by their dropped channel that the outcome is unknown.
+        let _ = tokio::time::timeout_at(until.into(), committing).await;
+        again
+    }
+}
+
+/// Checks each against the config with those before it applied; answers those that fail.
+fn check(jobs: Vec<Job>, state_machine: &StateMachine, admission: &dyn Admission) -> Vec<(Job, Request)> {
+    let mut config = (**state_machine.config().borrow()).clone();
+    let mut checked = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let request = match &job.asked {
+            Asked::Request(request) => Ok((**request).clone()),
+            Asked::Edit(edit) => {
+                match edit.idempotency_key.as_deref().and_then(|key| state_machine.outcome(key)) {
+                    Some(known) => {
+                        drop(job.answer.send(Ok(known)));
+                        continue;
+                    }
+                    None => admit(edit, &mut config, admission),
+                }
+            }
+        };
+        match request {
+            Ok(request) => checked.push((job, request)),
+            Err(error) => drop(job.answer.send(Err(Forwarded::Failed(error)))),
+        }
+    }
+    checked
+}
+
+fn admit(edit: &Edit, config: &mut Config, admission: &dyn Admission) -> Result<Request, Error> {
+    let current = config.revision;
+    let conflict = |what: String| Err(Error::Conflict { what, current });
+    if let Some(base) = edit.base.filter(|base| *base != current) {
+        return conflict(format!("the change was made for revision {base}"));
+    }
+    for expect in &edit.expect {
+        let (kind, name) = (expect.kind, &expect.name);
+        match (config.get(kind, name).map(|stored| stored.changed), expect.changed) {
+            (Some(changed), None) => {
+                return conflict(format!(
+                    "{kind} {name} is there already, last changed in revision {changed}"
+                ));
+            }
+            (None, Some(_)) => return conflict(format!("there is no {kind} {name}")),
+            (Some(have), Some(want)) if have != want => {
+                return conflict(format!("{kind} {name} was last changed in revision {have}, not {want}"));
+            }
+            _ => {}
+        }
+    }
+    let change = Change { base: current, ops: edit.ops.clone() };
+    let violations = admission.check(config, &change);
+    if !violations.is_empty() {
+        return Err(Error::Invalid(violations));
+    }
+    config.apply(&change);
+    Ok(Request {
+        idempotency_key: edit.idempotency_key.clone(),
+        author: edit.author.clone(),
+        at_ms: now_ms(),
+        command: Command::Change(change),
+    })
+}

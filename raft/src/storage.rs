@@ -1,0 +1,103 @@
+//! Everything that this node has on disk, opened and checked before any network.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use model::{Config, cluster::Cluster};
+use tokio::sync::watch;
+
+use crate::{
+    Error,
+    log::Log,
+    snapshot,
+    state_machine::StateMachine,
+    store::{
+        Store,
+        high_water::{HighWater, Mark},
+        sled::SledStore,
+    },
+    sync::Syncer,
+    types::term,
+};
+
+/// Everything that this node has on disk: the log, the state that it amounts to, and how far it was.
+///
+/// In `DIR/store` sled, in `DIR/high-water` the mark that it may not be behind, in `DIR/snapshots` the newest snapshot.
+pub struct Storage {
+    pub(crate) log: Log,
+    pub(crate) state_machine: StateMachine,
+    pub(crate) snapshots: PathBuf,
+}
+
+impl Storage {
+    /// Opens what is in this folder, or begins there.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where a file is damaged, foreign, or older than what this node acknowledged: then the node must not
+    /// start, let alone vote. [`Error::Io`] where a file can't be read.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let (store_dir, snapshots) = (dir.join("store"), dir.join("snapshots"));
+        let high_water = dir.join("high-water");
+        let fresh = !store_dir.exists();
+        if fresh && high_water.exists() {
+            return Err(Error::damaged(
+                store_dir,
+                "the whole folder",
+                "it is gone, and the high-water file is not",
+            ));
+        }
+        std::fs::create_dir_all(dir).map_err(|error| Error::io(dir, &error))?;
+        snapshot::clean(&snapshots)?;
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(&store_dir)?);
+        let empty = store.scan(&[0], &[0xff]).next().is_none();
+        let high_water = HighWater::open(&high_water, empty)?;
+        let state = StateMachine::load(&*store)?;
+        StateMachine::forget_generations_but(&*store, state.generation)?;
+        let mark = high_water.mark().clone();
+        let applied = state.applied.as_ref().map(|id| id.index);
+        let syncer = Syncer::start(store.clone(), high_water)?;
+        let log = Log::new(store.clone(), syncer.clone());
+        check_mark(&log, applied, &mark, store.file())?;
+        let state_machine = StateMachine::new(store, syncer, snapshots.clone(), state);
+        Ok(Self { log, state_machine, snapshots })
+    }
+
+    /// The config as it is applied here: at once after opening, and whenever it changes.
+    pub fn config(&self) -> watch::Receiver<Arc<Config>> {
+        self.state_machine.config()
+    }
+
+    /// What the members agree on besides.
+    pub fn cluster(&self) -> watch::Receiver<Arc<Cluster>> {
+        self.state_machine.cluster()
+    }
+}
+
+/// A store behind its mark has lost what was acknowledged, whether or not it looks consistent.
+fn check_mark(log: &Log, applied: Option<u64>, mark: &Mark, file: &Path) -> Result<(), Error> {
+    let behind = |what: String| {
+        let reason =
+            format!("{what}: it lost writes that this node acknowledged, which high-water beside it shows");
+        Err(Error::damaged(file, "its end", reason))
+    };
+    if let Some(want) = &mark.vote {
+        let have = log.vote()?.unwrap_or_default();
+        if (have.term, have.committed) < (want.term, want.committed) {
+            return behind(format!("its vote is of term {}, and was of term {}", have.term, want.term));
+        }
+    }
+    if let Some(want) = &mark.last {
+        let last = log.last()?;
+        let (have_term, have) = last.as_ref().map_or((0, None), |id| (term(id), Some(id.index)));
+        if have < Some(want.index) || have_term < want.term {
+            let have = have.map_or("is empty".to_owned(), |index| format!("ends at {index}"));
+            return behind(format!("its log {have}, and ended at {}", want.index));
+        }
+    }
+    if applied < mark.applied {
+        return behind(format!("it has applied {applied:?}, and had applied {:?}", mark.applied));
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! How far this node once was, in a file beside the store: a store that is behind it has lost what was acknowledged.
+//!
+//! sled rolls back in silence to an older, consistent state when its tail is damaged. A Raft node that starts from one votes
+//! twice or forgets what it acknowledged, so it must not start. The file has two slots, written in turn, each with a checksum
+//! and a sequence number, so that a write cut short leaves the one before it.
+
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use prost::Message;
+
+use crate::{
+    Error,
+    record::{self, LogIdRecord, VoteRecord},
+};
+
+const SLOT_BYTES: usize = 512;
+const KEY: &[u8] = b"high-water";
+
+/// What was durable once.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Mark {
+    /// Which write it was.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(message, optional, tag = "2")]
+    pub vote: Option<VoteRecord>,
+    /// The log's last entry, or the last one purged.
+    #[prost(message, optional, tag = "3")]
+    pub last: Option<LogIdRecord>,
+    /// The last entry applied.
+    #[prost(uint64, optional, tag = "4")]
+    pub applied: Option<u64>,
+}
+
+/// The file.
+pub(crate) struct HighWater {
+    file: File,
+    path: PathBuf,
+    mark: Mark,
+}
+
+impl HighWater {
+    /// Opens the file, or makes it where `fresh` says that the store has nothing in it either.
+    pub(crate) fn open(path: &Path, fresh: bool) -> Result<Self, Error> {
+        let io = |error| Error::io(path, &error);
+        if !path.exists() && !fresh {
+            return Err(Error::damaged(
+                path,
+                "the whole file",
+                "it is gone, and the store beside it is not empty",
+            ));
+        }
+        if !path.exists() {
+            create(path)?;
+        }
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+        let mut bytes = vec![0; 2 * SLOT_BYTES];
+        let length = file.metadata().map_err(io)?.len();
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(|_| Error::damaged(path, format!("byte {length}"), "it is cut short"))?;
+        let slots = [read_slot(&bytes[..SLOT_BYTES]), read_slot(&bytes[SLOT_BYTES..])];
+        let newest = slots.iter().flatten().max_by_key(|mark| mark.sequence).cloned();
+        // One slot may be cut short by a crash in mid-write, and never both.
+        match newest {
+            Some(mark) => Ok(Self { file, path: path.to_owned(), mark }),
+            None => Err(Error::damaged(path, "both slots", "neither checksum matches")),
+        }
+    }
+
+    /// The newest mark.
+    pub(crate) fn mark(&self) -> &Mark {
+        &self.mark
+    }
+
+    /// Makes this the newest mark, durably.
+    pub(crate) fn write(&mut self, mut mark: Mark) -> Result<(), Error> {
+        mark.sequence = self.mark.sequence + 1;
+        if mark.vote == self.mark.vote && mark.last == self.mark.last && mark.applied == self.mark.applied {
+            return Ok(());
+        }
+        let slot = slot(&mark);
+        let at = (mark.sequence % 2) * SLOT_BYTES as u64;
+        self.file
+            .write_all_at(&slot, at)
+            .and_then(|()| self.file.sync_data())
+            .map_err(|e| Error::io(&self.path, &e))?;
+        self.mark = mark;
+        Ok(())
+    }
+}
+
+/// Makes the file whole or not at all: from its first moment one of its slots is good.
+fn create(path: &Path) -> Result<(), Error> {
+    let new = path.with_extension("new");
+    let mut bytes = slot(&Mark::default());
+    bytes.resize(2 * SLOT_BYTES, 0);
+    std::fs::write(&new, bytes)
+        .and_then(|()| File::open(&new)?.sync_all())
+        .and_then(|()| std::fs::rename(&new, path))
+        .map_err(|error| Error::io(path, &error))?;
+    sync_folder(path)
+}
+
+fn slot(mark: &Mark) -> Vec<u8> {
+    let mut slot = record::seal_message(KEY, mark);
+    let record_bytes = u16::try_from(slot.len()).expect("a mark is some 60 bytes").to_le_bytes();
+    slot.splice(0..0, record_bytes);
+    slot.resize(SLOT_BYTES, 0);
+    slot
+}
+
+fn read_slot(slot: &[u8]) -> Option<Mark> {
+    let (length, rest) = slot.split_first_chunk::<2>()?;
+    let record = rest.get(..usize::from(u16::from_le_bytes(*length)))?;
+    record::open_message(KEY, record).ok()
+}
+
+/// Makes the entry of this file in its folder durable.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::io(folder, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(index: u64) -> Mark {
+        Mark { last: Some(LogIdRecord { term: 1, index }), ..Mark::default() }
+    }
+
+    #[test]
+    fn the_newest_mark_is_read_back_and_a_torn_write_leaves_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("high-water");
+        let mut file = HighWater::open(&path, true).unwrap();
+        for index in 1..=5 {
+            file.write(mark(index)).unwrap();
+        }
+        assert_eq!(HighWater::open(&path, false).unwrap().mark().last, mark(5).last);
+        // The fifth write is in the second slot.
+        let torn = SLOT_BYTES as u64 + 9;
+        file.file.write_all_at(b"torn", torn).unwrap();
+        assert_eq!(HighWater::open(&path, false).unwrap().mark().last, mark(4).last);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_empty_short_or_damaged_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("high-water");
+        assert!(HighWater::open(&path, false).is_err());
+        HighWater::open(&path, true).unwrap().write(mark(1)).unwrap();
+        let good = std::fs::read(&path).unwrap();
+        for bad in [Vec::new(), good[..700].to_vec(), vec![7; good.len()]] {
+            std::fs::write(&path, bad).unwrap();
+            assert!(matches!(HighWater::open(&path, false), Err(Error::Storage { .. })));
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The store over sled 0.34: one tree, atomic batches, and a barrier that is one.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::{KeyValue, Pair, Step, Store, high_water::sync_folder};
+use crate::Error;
+
+/// Bytes of sled's page cache: what is read often is in memory anyway, as the config.
+const CACHE_BYTES: u64 = 32 << 20;
+
+/// The store over sled.
+pub(crate) struct SledStore {
+    db: sled::Db,
+    file: PathBuf,
+    /// sled's flush only starts write-back (`sync_file_range`): the barrier is an fdatasync on this handle of our own.
+    sync: File,
+    /// After a failed write nothing is acknowledged any more until a restart: what is on disk is not known.
+    poisoned: AtomicBool,
+}
+
+impl SledStore {
+    /// Opens the store in this folder, or makes it.
+    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
+        let file = dir.join("db");
+        let fresh = !file.exists();
+        let failed = |error: sled::Error| match error {
+            // Another process has it, or the disk can't be read: no sign of damage.
+            sled::Error::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Error::io(&file, &error)
+            }
+            error => Error::damaged(&file, "opening it", error.to_string()),
+        };
+        let db = sled::Config::new()
+            .path(dir)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .open()
+            .map_err(failed)?;
+        let sync = OpenOptions::new().read(true).write(true).open(&file).map_err(|e| Error::io(&file, &e))?;
+        if fresh {
+            // sled makes its files, and nobody makes their names durable.
+            sync_folder(&file)?;
+            sync_folder(dir)?;
+        }
+        Ok(Self { db, file, sync, poisoned: AtomicBool::new(false) })
+    }
+
+    fn failed(&self, doing: &str, error: &dyn std::fmt::Display) -> Error {
+        Error::damaged(&self.file, doing, error.to_string())
+    }
+
+    fn poison(&self, doing: &str, error: &dyn std::fmt::Display) -> Error {
+        self.poisoned.store(true, Ordering::SeqCst);
+        // A full disk most often, and no sign of damage to what is there.
+        Error::Io { file: self.file.clone(), reason: format!("{doing}: {error}") }
+    }
+
+    fn sound(&self) -> Result<(), Error> {
+        if self.poisoned.load(Ordering::SeqCst) {
+            let reason = "an earlier write failed; nothing is written until a restart".to_owned();
+            return Err(Error::Io { file: self.file.clone(), reason });
+        }
+        Ok(())
+    }
+}
+
+impl Store for SledStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let value = self.db.get(key).map_err(|error| self.failed("reading", &error))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8]) -> Box<dyn Iterator<Item = Pair> + '_> {
+        Box::new(self.db.range(from..to).map(|pair| {
+            pair.map(|(key, value)| (key.to_vec(), value.to_vec()))
+                .map_err(|error| self.failed("scanning", &error))
+        }))
+    }
+
+    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<KeyValue>, Error> {
+        let pair = self.db.range(from..to).next_back().transpose();
+        let pair = pair.map_err(|error| self.failed("reading the last record", &error))?;
+        Ok(pair.map(|(key, value)| (key.to_vec(), value.to_vec())))
+    }
+
+    fn apply(&self, steps: Vec<Step>) -> Result<(), Error> {
+        self.sound()?;
+        let mut batch = sled::Batch::default();
+        for step in steps {
+            match step {
+                Step::Put(key, value) => batch.insert(key, value),
+                Step::Delete(key) => batch.remove(key),
+            }
+        }
+        self.db.apply_batch(batch).map_err(|error| self.poison("writing", &error))
+    }
+
+    fn barrier(&self) -> Result<(), Error> {
+        self.sound()?;
+        self.db.flush().map_err(|error| self.poison("flushing", &error))?;
+        self.sync.sync_data().map_err(|error| self.poison("syncing", &error))
+    }
+
+    fn file(&self) -> &Path {
+        &self.file
+    }
+}
