@@ -1,0 +1,165 @@
+//! A node that is in a cluster: consensus, gossip, certificate and admin listener, started together and stopped together.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use model::{
+    Change, Config, NodeId, Revision, Violation,
+    cluster::{Cluster, ClusterChange},
+};
+use raft::{Admission, Consensus, Storage};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::watch,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    gossip::{Facts, Gossip},
+    identity::NodeIdentity,
+    renew,
+    settings::Settings,
+};
+
+/// The peer port: Raft and joining over TCP, gossip over UDP.
+pub(crate) struct PeerPort {
+    pub(crate) tcp: TcpListener,
+    pub(crate) udp: UdpSocket,
+}
+
+impl PeerPort {
+    /// Binds both to the same port.
+    pub(crate) async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let what = || format!("listen for other nodes on {}", settings.peer);
+        let tcp = TcpListener::bind(settings.peer).await.with_context(what)?;
+        let udp = UdpSocket::bind(tcp.local_addr()?).await.with_context(what)?;
+        Ok(Self { tcp, udp })
+    }
+}
+
+/// A node that is in a cluster.
+pub(crate) struct Member {
+    pub(crate) consensus: Consensus,
+    pub(crate) identity: NodeIdentity,
+    pub(crate) gossip: Gossip,
+    stop: CancellationToken,
+    failed: watch::Sender<Option<String>>,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+/// What the rest of the node lends to a member.
+pub(crate) struct Lent<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) installed: watch::Receiver<Revision>,
+    pub(crate) registry: &'a prometheus::Registry,
+    pub(crate) facts: Facts,
+}
+
+/// Checks a change against what the model and the data plane know, on the leader.
+struct Checks;
+
+impl Admission for Checks {
+    fn check(&self, config: &Config, change: &Change) -> Vec<Violation> {
+        let mut violations = model::check::check(config, change);
+        violations.extend(gateway::check(config, change));
+        violations.sort();
+        violations.dedup();
+        violations
+    }
+}
+
+impl Member {
+    /// Takes part in the cluster from now on. With `form`, this node is its first, and says what it is.
+    pub(crate) async fn start(
+        storage: Storage,
+        identity: NodeIdentity,
+        port: PeerPort,
+        form: Option<ClusterChange>,
+        lent: Lent<'_>,
+    ) -> anyhow::Result<Self> {
+        let cluster = storage.cluster();
+        let tls = identity.peer_tls()?;
+        let settings =
+            raft::Settings { promote_after: lent.settings.promote_after, ..raft::Settings::default() };
+        let who = identity.raft_identity();
+        let consensus = Consensus::start(storage, who, tls, Arc::new(Checks), settings).await?;
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let routes = renew::routes(&consensus, &identity, lent.installed.clone());
+        let (serving, stopping) = (consensus.clone(), stop.clone());
+        let failed = watch::Sender::new(None);
+        let failing = failed.clone();
+        tasks.spawn(async move {
+            let served = serving.serve(port.tcp, routes, stopping).await;
+            if let Err(error) = &served {
+                failing.send_replace(Some(error.to_string()));
+            }
+            Ok(served?)
+        });
+        if let Some(form) = form {
+            let address = lent.facts.advertise.clone();
+            consensus.form(&address, form).await.context("form the cluster")?;
+        }
+        let (group, renewing, members, stopping) =
+            (consensus.clone(), identity.clone(), cluster.clone(), stop.clone());
+        tasks.spawn(async move {
+            renew::keep_renewed(group, renewing, members, stopping).await;
+            Ok(())
+        });
+        let gossip = Gossip::start(
+            identity.node_id,
+            &identity.cluster_id,
+            &lent.settings.data,
+            port.udp,
+            cluster,
+            lent.facts,
+            lent.registry,
+        )
+        .await
+        .context("start gossip")?;
+        tracing::info!(address = %gossip.address(), "gossiping");
+        Ok(Self { consensus, identity, gossip, stop, failed, tasks })
+    }
+
+    /// What has failed for good, once something has: then the process must end.
+    pub(crate) fn failure(&self) -> impl Future<Output = String> + use<> {
+        let (mut consensus, mut gossip) = (self.consensus.fatal(), self.gossip.failed());
+        let mut port = self.failed.subscribe();
+        async move {
+            tokio::select! {
+                why = told(&mut consensus) => format!("consensus has stopped: {why}"),
+                why = told(&mut port) => format!("other nodes are not served any more: {why}"),
+                why = told(&mut gossip) => format!("gossip has stopped: {why}"),
+            }
+        }
+    }
+
+    /// Hands over the leadership, leaves gossip, and stops. What was acknowledged is on the disk already.
+    pub(crate) async fn stop(mut self) {
+        if let Err(error) = self.consensus.shutdown().await {
+            tracing::warn!(%error, "consensus did not stop cleanly");
+        }
+        tracing::info!(dropped = ?self.gossip.dropped(), "leaving gossip");
+        self.gossip.leave().await;
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Ok(Err(error)) = ended {
+                tracing::warn!(error = %format!("{error:#}"), "a task did not end cleanly");
+            }
+        }
+    }
+}
+
+/// What is told, once something is; never, when it can't be told any more.
+async fn told(why: &mut watch::Receiver<Option<String>>) -> String {
+    let told = why.wait_for(Option::is_some).await.map(|why| why.clone().unwrap_or_default()).ok();
+    match told {
+        Some(why) => why,
+        None => std::future::pending().await,
+    }
+}
+
+/// The members besides this node.
+pub(crate) fn others(cluster: &Cluster, me: NodeId) -> Vec<NodeId> {
+    cluster.nodes.keys().copied().filter(|id| *id != me).collect()
+}

@@ -1,0 +1,288 @@
+//! The node: opened, started, and at the end stopped, in the order of this file.
+
+mod forming;
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use gateway::Gateway;
+use model::Revision;
+use raft::Storage;
+use tokio::{
+    net::UnixListener,
+    sync::{RwLock, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin,
+    gossip::Facts,
+    identity::{self, NodeIdentity},
+    member::{Member, PeerPort},
+    settings::Settings,
+};
+
+/// Between two looks at what there is to say about this node.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Where a node is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// It serves its last config, and is not in a cluster, or has not found the others yet.
+    Starting,
+    /// It takes part.
+    Ready,
+    /// It is told to stop, and finishes what it has begun.
+    Draining,
+}
+
+impl Phase {
+    /// The word for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// The node, as its parts and the admin API see it.
+pub(crate) struct Node {
+    pub(crate) settings: Settings,
+    pub(crate) registry: prometheus::Registry,
+    /// None once it drains.
+    pub(crate) gateway: Mutex<Option<Gateway>>,
+    pub(crate) installed: watch::Receiver<Revision>,
+    pub(crate) member: RwLock<Option<Member>>,
+    /// What a member is made of, until there is one.
+    spare: tokio::sync::Mutex<Option<(Storage, PeerPort)>>,
+    /// At which address others reach this node, once it is in a cluster.
+    advertised: OnceLock<String>,
+    phase: AtomicU8,
+    tasks: Mutex<JoinSet<()>>,
+    failed: watch::Sender<Option<String>>,
+    stop: CancellationToken,
+}
+
+/// Runs a node until it is told to stop.
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    // Start: what is on the disk first, then whoever asks for it.
+    let _lock = lock(&settings)?;
+    let storage = Storage::open(&settings.data)?;
+    let registry = prometheus::Registry::new();
+    let mut proxy = gateway::Settings::new(settings.proxy);
+    proxy.workers = settings.workers;
+    proxy.trusted_proxies.clone_from(&settings.trusted_proxies);
+    let gateway = Gateway::start(proxy, storage.config(), &registry)
+        .with_context(|| format!("serve clients on {}", settings.proxy))?;
+    tracing::info!(address = %gateway.address(), revision = %storage.config().borrow().revision, "serving clients");
+    let identity = NodeIdentity::load(&settings.data)?;
+    let port = PeerPort::bind(&settings).await?;
+    let mut newest = gateway.installed();
+    let (install, installed) = watch::channel(newest.borrow().revision);
+    let node = Arc::new(Node {
+        settings,
+        registry,
+        gateway: Mutex::new(Some(gateway)),
+        installed,
+        member: RwLock::new(None),
+        spare: tokio::sync::Mutex::new(Some((storage, port))),
+        advertised: OnceLock::new(),
+        phase: AtomicU8::new(Phase::Starting as u8),
+        tasks: Mutex::new(JoinSet::new()),
+        failed: watch::Sender::new(None),
+        stop: CancellationToken::new(),
+    });
+    node.spawn(async move {
+        // Ends with the gateway.
+        while newest.changed().await.is_ok() {
+            install.send_replace(newest.borrow_and_update().revision);
+        }
+    });
+    let socket = node.socket()?;
+    node.spawn(admin::serve_socket(node.clone(), socket, node.stop.clone()));
+    match identity {
+        Some(identity) => {
+            let forming = identity::read_file(&node.forming_file())?;
+            let admin = node.admin_listener().await?;
+            node.become_member(identity, forming, admin, None).await?;
+            identity::remove_file(&node.forming_file())?;
+        }
+        None => node.bootstrap(),
+    }
+    node.spawn(announce(node.clone()));
+
+    // Serve, until a signal or until something fails for good.
+    let mut failed = node.failed.subscribe();
+    let ended = tokio::select! {
+        () = signal() => Ok(()),
+        why = failed.wait_for(Option::is_some) => {
+            Err(anyhow::anyhow!("{}", why.ok().and_then(|why| why.clone()).unwrap_or_default()))
+        }
+    };
+
+    // Stop: readiness off and gossiped, listeners closed, exchanges finished, leadership handed over, storage let go.
+    node.set_phase(Phase::Draining);
+    node.say().await;
+    let stopping = async {
+        let gateway = node.gateway.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(gateway) = gateway {
+            gateway.drain(node.settings.grace).await;
+        }
+        node.stop.cancel();
+        if let Some(member) = node.member.write().await.take() {
+            member.stop().await;
+        }
+        let mut tasks =
+            std::mem::take(&mut *node.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        while tasks.join_next().await.is_some() {}
+    };
+    tokio::select! {
+        () = stopping => tracing::info!("stopped"),
+        () = signal() => tracing::warn!("stopped at once, by a second signal"),
+    }
+    let _ = std::fs::remove_file(node.socket_path());
+    ended
+}
+
+/// Refuses a data folder that another process uses. Makes the folder, for this user alone.
+fn lock(settings: &Settings) -> anyhow::Result<std::fs::File> {
+    let data = &settings.data;
+    let what = || format!("use the data folder {}", data.display());
+    if !data.exists() {
+        std::fs::create_dir_all(data).with_context(what)?;
+        std::fs::set_permissions(data, std::fs::Permissions::from_mode(0o700)).with_context(what)?;
+    }
+    let file = std::fs::File::create(data.join("lock")).with_context(what)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => bail!("{} is in use by another gwnode", data.display()),
+        Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(what),
+    }
+}
+
+/// Returns when the process is told to stop.
+pub(crate) async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+async fn announce(node: Arc<Node>) {
+    let mut ticks = tokio::time::interval(ANNOUNCE_INTERVAL);
+    let mut installed = node.installed.clone();
+    loop {
+        tokio::select! {
+            () = node.stop.cancelled() => return,
+            _ = ticks.tick() => {}
+            changed = installed.changed() => if changed.is_err() { return },
+        }
+        node.say().await;
+    }
+}
+
+impl Node {
+    /// Where it is in its life.
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::SeqCst) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// At which address others reach this node; empty where nobody has said so.
+    pub(crate) fn advertised(&self) -> String {
+        self.advertised.get().or(self.settings.advertise.as_ref()).cloned().unwrap_or_default()
+    }
+
+    /// Cancelled when the node's listeners are to end.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::SeqCst);
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).spawn(task);
+    }
+
+    /// Where its socket is.
+    pub(crate) fn socket_path(&self) -> PathBuf {
+        self.settings.data.join("admin.sock")
+    }
+
+    /// What this node is to propose as the first of its cluster, until that is committed.
+    fn forming_file(&self) -> PathBuf {
+        self.settings.data.join("forming.json")
+    }
+
+    fn socket(&self) -> anyhow::Result<UnixListener> {
+        let path = self.socket_path();
+        let what = || format!("listen on {}", path.display());
+        // Left behind by a process that was killed: the lock says that none is there now.
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).with_context(what)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).with_context(what)?;
+        Ok(listener)
+    }
+
+    /// Whether a balancer may send clients here, and if not, why.
+    pub(crate) async fn ready(&self) -> Result<(), String> {
+        if self.phase() == Phase::Draining {
+            return Err("the node is draining".to_owned());
+        }
+        match &*self.member.read().await {
+            None => {
+                Err("the node is in no cluster yet: gwctl cluster init, or gwctl cluster join".to_owned())
+            }
+            Some(member) if member.consensus.was_removed_itself() => {
+                Err("the node was removed from its cluster".to_owned())
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn facts(&self, member: Option<&Member>) -> Facts {
+        Facts {
+            phase: self.phase().as_str().to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            applied: member.map(|member| member.consensus.config().borrow().revision).unwrap_or_default(),
+            installed: *self.installed.borrow(),
+            leader: member.and_then(|member| member.consensus.status().leader),
+            certificate_expires_at_ms: member.map_or(0, |member| member.identity.certificate_expires_at_ms()),
+            advertise: self.advertised(),
+            admin: self.settings.admin_advertise.clone(),
+        }
+    }
+
+    /// Says what is new about this node.
+    async fn say(&self) {
+        if let Some(member) = &*self.member.read().await {
+            if self.phase() == Phase::Starting && member.consensus.status().leader.is_some() {
+                self.set_phase(Phase::Ready);
+            }
+            member.gossip.announce(self.facts(Some(member)));
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What this process is told besides the config: flags over environment over file over defaults, checked once.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+/// The most threads that serve clients.
+const WORKERS_MAX: usize = 1_024;
+
+/// What may be set, from each of the sources.
+#[derive(Debug, Clone, Default, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Given {
+    /// Folder for everything that this node keeps [default: ./phalanx-data]
+    #[arg(long, env = "PHALANX_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// What people call this node [default: the host's name]
+    #[arg(long, env = "PHALANX_NAME")]
+    name: Option<String>,
+    /// Where clients are served [default: 0.0.0.0:8080]
+    #[arg(long, env = "PHALANX_PROXY", value_name = "ADDR:PORT")]
+    proxy: Option<String>,
+    /// Threads that serve clients [default: one a core]
+    #[arg(long, env = "PHALANX_WORKERS", value_name = "N")]
+    workers: Option<usize>,
+    /// Where other nodes are served, TCP and UDP [default: 0.0.0.0:7000]
+    #[arg(long, env = "PHALANX_PEER", value_name = "ADDR:PORT")]
+    peer: Option<String>,
+    /// Where the admin API is served, once the node is in a cluster [default: 127.0.0.1:9000]
+    #[arg(long, env = "PHALANX_ADMIN", value_name = "ADDR:PORT")]
+    admin: Option<String>,
+    /// HOST:PORT at which other nodes reach this one [default: the peer address, if that is one]
+    #[arg(long, env = "PHALANX_ADVERTISE", value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// HOST:PORT at which the admin API is reached [default: the admin address, or the advertised host where that is 0.0.0.0]
+    #[arg(long, env = "PHALANX_ADMIN_ADVERTISE", value_name = "HOST:PORT")]
+    admin_advertise: Option<String>,
+    /// Network whose X-Forwarded-* and identity headers are believed; may be given several times
+    #[arg(long, env = "PHALANX_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]
+    trusted_proxies: Vec<String>,
+    /// For exchanges to finish after a SIGTERM [default: 10s]
+    #[arg(long, env = "PHALANX_GRACE", value_name = "DURATION")]
+    grace: Option<String>,
+    /// How long a new node must be up to date before it votes [default: 10s]
+    #[arg(long, env = "PHALANX_PROMOTE_AFTER", value_name = "DURATION")]
+    promote_after: Option<String>,
+    /// `text` or `json` [default: text]
+    #[arg(long, env = "PHALANX_LOG_FORMAT")]
+    log_format: Option<String>,
+    /// What is logged, as `info` or `info,raft=debug` [default: info, with openraft, chitchat and sled at warn]
+    #[arg(long, env = "PHALANX_LOG")]
+    log: Option<String>,
+    /// With an empty data folder: `init` forms a cluster, `join` joins one, `none` waits for gwctl [default: none]
+    #[arg(long, env = "PHALANX_BOOTSTRAP")]
+    bootstrap: Option<String>,
+    /// HOST:PORT of a member, for `--bootstrap join`
+    #[arg(long, env = "PHALANX_JOIN", value_name = "HOST:PORT")]
+    join: Option<String>,
+    /// File with a join token: written by `--bootstrap init`, waited for by `--bootstrap join`
+    #[arg(long, env = "PHALANX_JOIN_TOKEN_FILE", value_name = "FILE")]
+    join_token_file: Option<PathBuf>,
+    /// File into which `--bootstrap init` writes the first admin token
+    #[arg(long, env = "PHALANX_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+}
+
+/// What a node does that finds its data folder empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Bootstrap {
+    /// It waits to be told on its socket.
+    None,
+    /// It forms a cluster.
+    Init,
+    /// It joins the cluster of the member at this address.
+    Join(String),
+}
+
+/// What this process is told besides the config.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) data: PathBuf,
+    pub(crate) name: String,
+    pub(crate) proxy: SocketAddr,
+    pub(crate) workers: usize,
+    pub(crate) peer: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) advertise: Option<String>,
+    pub(crate) admin_advertise: String,
+    pub(crate) trusted_proxies: Vec<gateway::cidr::Cidr>,
+    pub(crate) grace: Duration,
+    pub(crate) promote_after: Duration,
+    pub(crate) log_json: bool,
+    pub(crate) log: String,
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) join_token_file: Option<PathBuf>,
+    pub(crate) admin_token_file: Option<PathBuf>,
+}
+
+impl Given {
+    /// These, and from the file what is not given here.
+    pub(crate) fn over_file(self, file: Option<PathBuf>) -> anyhow::Result<Self> {
+        let Some(path) = file else { return Ok(self) };
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("read the settings {}", path.display()))?;
+        let file: Self =
+            toml::from_str(&text).with_context(|| format!("read the settings {}", path.display()))?;
+        Ok(Self {
+            data: self.data.or(file.data),
+            name: self.name.or(file.name),
+            proxy: self.proxy.or(file.proxy),
+            workers: self.workers.or(file.workers),
+            peer: self.peer.or(file.peer),
+            admin: self.admin.or(file.admin),
+            advertise: self.advertise.or(file.advertise),
+            admin_advertise: self.admin_advertise.or(file.admin_advertise),
+            trusted_proxies: match self.trusted_proxies.is_empty() {
+                true => file.trusted_proxies,
+                false => self.trusted_proxies,
+            },
+            grace: self.grace.or(file.grace),
+            promote_after: self.promote_after.or(file.promote_after),
+            log_format: self.log_format.or(file.log_format),
+            log: self.log.or(file.log),
+            bootstrap: self.bootstrap.or(file.bootstrap),
+            join: self.join.or(file.join),
+            join_token_file: self.join_token_file.or(file.join_token_file),
+            admin_token_file: self.admin_token_file.or(file.admin_token_file),
+        })
+    }
+
+    /// The settings, or everything that is wrong with them at once.
+    pub(crate) fn check(self) -> anyhow::Result<Settings> {
+        let mut wrong = Vec::new();
+        let mut address = |what: &str, given: Option<String>, default: &str| {
+            let text = given.unwrap_or_else(|| default.to_owned());
+            text.parse().unwrap_or_else(|_| {
+                wrong.push(format!("{what}: {text:?} is no ADDRESS:PORT, as {default}"));
+                SocketAddr::from(([127, 0, 0, 1], 0))
+            })
+        };
+        let proxy = address("proxy", self.proxy, "0.0.0.0:8080");
+        let peer = address("peer", self.peer, "0.0.0.0:7000");
+        let admin = address("admin", self.admin, "127.0.0.1:9000");
+        let mut duration = |what: &str, given: Option<String>, default: &str| {
+            model::duration::parse(given.as_deref().unwrap_or(default)).unwrap_or_else(|error| {
+                wrong.push(format!("{what}: {error}"));
+                Duration::ZERO
+            })
+        };
+        let grace = duration("grace", self.grace, "10s");
+        let promote_after = duration("promote_after", self.promote_after, "10s");
+        for (what, given) in [("advertise", &self.advertise), ("admin_advertise", &self.admin_advertise)] {
+            if let Some(Err(error)) = given.as_deref().map(|text| crate::identity::check_address(what, text))
+            {
+                wrong.push(error.to_string());
+            }
+        }
+        let log_json = match self.log_format.as_deref() {
+            None | Some("text") => false,
+            Some("json") => true,
+            Some(other) => {
+                wrong.push(format!("log_format: {other:?} is neither text nor json"));
+                false
+            }
+        };
+        let bootstrap = match (self.bootstrap.as_deref(), self.join) {
+            (None | Some("none"), None) => Bootstrap::None,
+            (Some("init"), None) => Bootstrap::Init,
+            (Some("join"), Some(member)) if self.join_token_file.is_some() => Bootstrap::Join(member),
+            (Some("join"), _) => {
+                wrong
+                    .push("bootstrap: join needs join (a member's HOST:PORT) and join_token_file".to_owned());
+                Bootstrap::None
+            }
+            (Some("init" | "none") | None, Some(_)) => {
+                wrong.push("join: is for bootstrap = join alone".to_owned());
+                Bootstrap::None
+            }
+            (Some(other), _) => {
+                wrong.push(format!("bootstrap: {other:?} is none of none, init and join"));
+                Bootstrap::None
+            }
+        };
+        let log = self.log.unwrap_or_else(|| "info,openraft=warn,chitchat=warn,sled=warn".to_owned());
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log) {
+            wrong.push(format!("log: {log:?}: {error}"));
+        }
+        let workers = self.workers.unwrap_or(0);
+        if workers > WORKERS_MAX {
+            wrong.push(format!("workers: {workers} is over {WORKERS_MAX}"));
+        }
+        let mut trusted_proxies = Vec::new();
+        for text in self.trusted_proxies {
+            match text.parse() {
+                Ok(cidr) => trusted_proxies.push(cidr),
+                Err(_) => wrong.push(format!("trusted_proxies: {text:?} is no network, as 10.0.0.0/8")),
+            }
+        }
+        if !wrong.is_empty() {
+            bail!("the settings are wrong:\n  {}", wrong.join("\n  "));
+        }
+        let dialable = !peer.ip().is_unspecified() && peer.port() != 0;
+        let advertise = self.advertise.or_else(|| dialable.then(|| peer.to_string()));
+        let admin_advertise = self.admin_advertise.unwrap_or_else(|| {
+            let host = advertise.as_deref().and_then(|address| address.rsplit_once(':'));
+            match host {
+                Some((host, _)) if admin.ip().is_unspecified() => format!("{host}:{}", admin.port()),
+                _ => admin.to_string(),
+            }
+        });
+        Ok(Settings {
+            data: self.data.unwrap_or_else(|| "phalanx-data".into()),
+            name: self.name.unwrap_or_else(host_name),
+            proxy,
+            workers,
+            peer,
+            admin,
+            advertise,
+            admin_advertise,
+            trusted_proxies,
+            grace,
+            promote_after,
+            log_json,
+            log,
+            bootstrap,
+            join_token_file: self.join_token_file,
+            admin_token_file: self.admin_token_file,
+        })
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "node".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let given = Given {
+            proxy: Some("nowhere".into()),
+            grace: Some("soon".into()),
+            advertise: Some("0.0.0.0:1".into()),
+            bootstrap: Some("magic".into()),
+            log_format: Some("xml".into()),
+            log: Some("raft=loud".into()),
+            workers: Some(1 << 20),
+            ..Given::default()
+        };
+        let error = given.check().unwrap_err().to_string();
+        for what in ["proxy", "grace", "advertise", "bootstrap", "log_format", "log: ", "workers"] {
+            assert!(error.contains(what), "{what}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_setting_is_in_its_document() {
+        use clap::Args;
+
+        let document = include_str!("../../docs/settings.md");
+        let command = Given::augment_args(clap::Command::new("run"));
+        for argument in command.get_arguments() {
+            let flag = argument.get_long().unwrap();
+            let environment = argument.get_env().unwrap().to_str().unwrap();
+            let row = format!("| `{}` | `--{flag}` | `{environment}` |", flag.replace('-', "_"));
+            assert!(document.contains(&row), "docs/settings.md lacks {row}");
+        }
+    }
+
+    #[test]
+    fn the_admin_address_is_one_that_can_be_dialled() {
+        let given = Given {
+            admin: Some("0.0.0.0:9000".into()),
+            advertise: Some("node1:7000".into()),
+            ..Given::default()
+        };
+        assert_eq!(given.check().unwrap().admin_advertise, "node1:9000");
+    }
+
+    #[test]
+    fn a_flag_goes_over_the_file_and_the_file_over_the_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("settings.toml");
+        std::fs::write(&file, "name = \"file\"\ngrace = \"3s\"\n").unwrap();
+        let given = Given { name: Some("flag".into()), ..Given::default() };
+        let settings = given.over_file(Some(file.clone())).unwrap().check().unwrap();
+        assert_eq!((settings.name.as_str(), settings.grace), ("flag", Duration::from_secs(3)));
+        assert_eq!(settings.proxy, "0.0.0.0:8080".parse().unwrap());
+        std::fs::write(&file, "colour = \"red\"\n").unwrap();
+        let error = Given::default().over_file(Some(file)).unwrap_err();
+        assert!(format!("{error:#}").contains("colour"));
+    }
+}
