@@ -1,0 +1,109 @@
+//! HTTP/1.1 as plain as can be, so that what is sent and what came back can be told exactly.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// For one answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Names, in lower case, and values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of the first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body as JSON; null where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+fn broken(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+/// Writes a request and reads its answer on a connection that stays.
+pub fn exchange<S: Read + Write>(
+    stream: &mut BufReader<S>,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
+    let mut head = format!("{method} {target} HTTP/1.1\r\ncontent-length: {}\r\n", body.len());
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        head.push_str("host: localhost\r\n");
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    stream.get_mut().write_all(&[head.as_bytes(), body].concat())?;
+    let mut line = String::new();
+    if stream.read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let mut answer = Answer {
+        status: status.ok_or_else(|| broken(&format!("no status in {line:?}")))?,
+        headers: Vec::new(),
+        body: Vec::new(),
+    };
+    loop {
+        line.clear();
+        stream.read_line(&mut line)?;
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(':').ok_or_else(|| broken("a header without a colon"))?;
+        answer.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    if let Some(length) = answer.header("content-length") {
+        let length: usize = length.parse().map_err(|_| broken("a bad Content-Length"))?;
+        answer.body.resize(length, 0);
+        stream.read_exact(&mut answer.body)?;
+    } else if answer.header("transfer-encoding").is_some() {
+        return Err(broken("a chunked answer, which no test expects"));
+    }
+    Ok(answer)
+}
+
+/// One request to a proxy on a connection of its own.
+pub fn get(proxy: SocketAddr, target: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
+    let stream = TcpStream::connect(proxy)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    exchange(&mut BufReader::new(stream), "GET", target, headers, b"")
+}
+
+/// One request on a node's own socket.
+pub fn local(
+    socket: &Path,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &Value,
+) -> io::Result<Answer> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    exchange(&mut BufReader::new(stream), method, target, headers, &body)
+}
