@@ -355,11 +355,8 @@ impl Consensus {
             tokio::time::timeout(timeout, self.inner.raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
         match asked {
             Ok(Ok((id, _))) => Ok(id.index()),
-            Ok(Err(error)) => match error.forward_to_leader() {
-                Some(_) => Err(Forwarded::NotLeader),
-                None => Err(Forwarded::Failed(Error::NoQuorum)),
-            },
-            Err(_) => Err(Forwarded::Failed(Error::NoQuorum)),
+            // Deposed, no majority in time, or no answer: whatever it was, a read may be asked again.
+            Ok(Err(_)) | Err(_) => Err(Forwarded::NotReady),
         }
     }
 
@@ -367,7 +364,7 @@ impl Consensus {
     pub async fn transfer(&self, to: Option<NodeId>, timeout: Duration) -> Result<NodeId, Error> {
         self.at_leader(timeout, |leader, left| async move {
             match leader {
-                None => membership::transfer(self, to, left).await.map_err(Forwarded::Failed),
+                None => membership::transfer(self, to, left).await,
                 Some(leader) => {
                     forward::transfer(&self.channel(leader)?, self.header(leader), to, left).await
                 }
@@ -460,8 +457,8 @@ impl Consensus {
         let status = self.status();
         if status.role == Role::Leader && status.voters.len() > 1 {
             // Without it the others would find out by an election.
-            if let Err(error) = membership::transfer(&self, None, Duration::from_secs(2)).await {
-                tracing::warn!(%error, "leadership was not handed over");
+            if let Err(why) = membership::transfer(&self, None, Duration::from_secs(2)).await {
+                tracing::warn!(%why, "leadership was not handed over");
             }
         }
         self.inner.stop.cancel();
@@ -511,6 +508,9 @@ impl Consensus {
     }
 
     /// Calls `call` with the leader (none: this node) until it answers for good, or until the time is up.
+    ///
+    /// A leader that was just elected can't commit yet, so "no leader" and "not yet" are both waited out; but once a
+    /// try got lost, no later one may say that nothing was changed.
     async fn at_leader<T, F>(
         &self,
         timeout: Duration,
@@ -520,28 +520,36 @@ impl Consensus {
         F: Future<Output = Result<T, Forwarded>>,
     {
         let until = Instant::now() + timeout;
+        let mut leader_by = until.min(Instant::now() + LEADER_WAIT_MAX);
         let mut sent = false;
-        loop {
+        let ended = loop {
+            let leader = match self.leader(leader_by.saturating_duration_since(Instant::now())).await {
+                Ok(leader) => Some(leader).filter(|leader| *leader != self.identity().node_id),
+                Err(error) => break error,
+            };
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(if sent { Error::TimedOut(timeout) } else { Error::NoQuorum });
-            }
-            let leader = self.leader(left.min(LEADER_WAIT_MAX)).await?;
-            let leader = Some(leader).filter(|leader| *leader != self.identity().node_id);
             match call(leader, left.min(TRY_MAX)).await {
                 Ok(answer) => return Ok(answer),
-                Err(Forwarded::Failed(error)) => return Err(error),
-                Err(Forwarded::NotLeader) => {}
-                Err(Forwarded::Lost) => sent = true,
+                Err(Forwarded::Failed(error)) => break error,
+                Err(Forwarded::NotReady) => {}
+                Err(Forwarded::Lost) => {
+                    sent = true;
+                    leader_by = until.min(Instant::now() + LEADER_WAIT_MAX);
+                }
             }
-            // Whoever was asked does not lead, or is gone: wait for news of the leader, but not for long.
+            // Whoever was asked can't lead, or is gone: wait for news of the leader, but not for long.
             let mut metrics = self.inner.raft.metrics();
-            let pause = (self.inner.settings.heartbeat / 2).min(left);
+            let pause =
+                (self.inner.settings.heartbeat / 2).min(leader_by.saturating_duration_since(Instant::now()));
             let _ = tokio::time::timeout(pause, WatchReceiver::changed(&mut metrics)).await;
-        }
+        };
+        Err(if sent && matches!(ended, Error::NoQuorum) { Error::TimedOut(timeout) } else { ended })
     }
 
     async fn leader(&self, wait: Duration) -> Result<NodeId, Error> {
+        if wait.is_zero() {
+            return Err(Error::NoQuorum);
+        }
         let mut metrics = self.inner.raft.metrics();
         let known = async {
             loop {

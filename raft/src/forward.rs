@@ -11,24 +11,21 @@ use tonic::{Status, transport::Channel};
 use crate::{Command, Edit, Error, Expect, Request, Response};
 
 /// Why an answer of the leader is none.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Forwarded {
     /// The answer is this error.
-    Failed(Error),
-    /// Whoever was asked does not lead, or could not be reached; nothing was proposed.
-    NotLeader,
+    #[error(transparent)]
+    Failed(#[from] Error),
+    /// Whoever was asked does not lead, can't commit yet, or could not be reached; nothing was proposed.
+    #[error("it does not lead, or can't commit yet")]
+    NotReady,
     /// It was asked, and no answer came: it may have happened.
+    #[error("no answer came")]
     Lost,
 }
 
-impl From<Error> for Forwarded {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-/// The word for a node that was asked and does not lead.
-const NOT_LEADER: &str = "not_leader";
+/// The word for a node that was asked and does not lead, or not yet.
+const NOT_READY: &str = "not_ready";
 /// The word for an outcome that the leader does not know.
 const LOST: &str = "lost";
 
@@ -49,7 +46,7 @@ async fn call<T>(
 ) -> Result<T, Forwarded> {
     match tokio::time::timeout(timeout, call).await {
         Ok(Ok(reply)) => Ok(reply.into_inner()),
-        Ok(Err(status)) if never_connected(&status) => Err(Forwarded::NotLeader),
+        Ok(Err(status)) if never_connected(&status) => Err(Forwarded::NotReady),
         Ok(Err(status)) if status.code() == tonic::Code::Unavailable => Err(Forwarded::Lost),
         Ok(Err(status)) if status.code() == tonic::Code::Cancelled => Err(Forwarded::Lost),
         Ok(Err(status)) => {
@@ -170,7 +167,7 @@ pub(crate) fn failure(why: &Forwarded) -> proto::Failure {
     let plain =
         |code: &str, reason: String| proto::Failure { code: code.to_owned(), reason, ..Default::default() };
     match why {
-        Forwarded::NotLeader => plain(NOT_LEADER, String::new()),
+        Forwarded::NotReady => plain(NOT_READY, String::new()),
         Forwarded::Lost | Forwarded::Failed(Error::TimedOut(_)) => plain(LOST, String::new()),
         Forwarded::Failed(Error::NoQuorum) => plain("no_quorum", String::new()),
         Forwarded::Failed(Error::Invalid(violations)) => proto::Failure {
@@ -203,7 +200,7 @@ fn read_failure(failure: proto::Failure) -> Forwarded {
         return Forwarded::Failed(Error::Refused { code, reason });
     }
     match code.as_str() {
-        NOT_LEADER => Forwarded::NotLeader,
+        NOT_READY => Forwarded::NotReady,
         LOST => Forwarded::Lost,
         "no_quorum" => Forwarded::Failed(Error::NoQuorum),
         "invalid" => Forwarded::Failed(Error::Invalid(
@@ -236,7 +233,7 @@ mod tests {
             };
             assert_eq!(format!("{back:?}"), text);
         }
-        assert!(matches!(read_failure(failure(&Forwarded::NotLeader)), Forwarded::NotLeader));
+        assert!(matches!(read_failure(failure(&Forwarded::NotReady)), Forwarded::NotReady));
         assert!(matches!(read_failure(failure(&Forwarded::Lost)), Forwarded::Lost));
     }
 }

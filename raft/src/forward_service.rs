@@ -90,7 +90,7 @@ impl Forward for Service {
         let timeout = timeout(message.timeout_ms);
         let result = match membership::transfer(&self.consensus, message.to.map(NodeId), timeout).await {
             Ok(leader) => To::Leader(leader.0),
-            Err(error) => To::Failure(forward::failure(&Forwarded::Failed(error))),
+            Err(why) => To::Failure(forward::failure(&why)),
         };
         Ok(Response::new(proto::TransferReply { result: Some(result) }))
     }

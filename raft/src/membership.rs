@@ -9,7 +9,7 @@ use model::{Code, NodeId};
 use openraft::{ChangeMembers, Instant as _, async_runtime::WatchReceiver, metrics::RaftMetrics};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Consensus, Error, PeerNode, types::Types};
+use crate::{Consensus, Error, PeerNode, forward::Forwarded, types::Types};
 
 /// Between two looks, when nothing says that something changed.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -158,12 +158,12 @@ pub(crate) async fn transfer(
     consensus: &Consensus,
     to: Option<NodeId>,
     timeout: Duration,
-) -> Result<NodeId, Error> {
+) -> Result<NodeId, Forwarded> {
     let me = consensus.identity().node_id;
-    let refused = |code, reason: String| Err(Error::Refused { code, reason });
+    let refused = |code, reason: String| Err(Forwarded::Failed(Error::Refused { code, reason }));
     let metrics = consensus.raft().metrics().borrow_watched().clone();
     if metrics.current_leader != Some(me.0) {
-        return Err(Error::NoQuorum);
+        return Err(Forwarded::NotReady);
     }
     let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
     let matched =
@@ -191,8 +191,8 @@ pub(crate) async fn transfer(
         }
         match tokio::time::timeout_at(until.into(), WatchReceiver::changed(&mut watched)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Error::Fatal("consensus has ended".into())),
-            Err(_) => return Err(Error::TimedOut(timeout)),
+            Ok(Err(_)) => return Err(Error::Fatal("consensus has ended".into()).into()),
+            Err(_) => return Err(Error::TimedOut(timeout).into()),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The one task that turns edits into proposals on the leader: checked in order, committed together (docs/adr/0002).
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -29,7 +32,14 @@ enum Asked {
 struct Job {
     asked: Asked,
     until: Instant,
+    /// Set by whoever comes first: the worker that takes it up, or the asker that gives up. So an asker knows whether
+    /// its edit may have been proposed.
+    taken: Arc<AtomicBool>,
     answer: oneshot::Sender<Result<Response, Forwarded>>,
+}
+
+fn take(taken: &AtomicBool) -> bool {
+    !taken.swap(true, Ordering::AcqRel)
 }
 
 /// A handle to the task.
@@ -71,17 +81,18 @@ impl Proposer {
     async fn ask(&self, asked: Asked, timeout: Duration) -> Result<Response, Forwarded> {
         let until = Instant::now() + timeout;
         let (answer, answered) = oneshot::channel();
-        let job = Job { asked, until, answer };
+        let taken = Arc::new(AtomicBool::new(false));
+        let job = Job { asked, until, taken: taken.clone(), answer };
         let sent = tokio::time::timeout_at(until.into(), self.jobs.send(job)).await;
         match sent {
-            Err(_) => return Err(Forwarded::Failed(Error::NoQuorum)),
-            Ok(Err(_)) => return Err(Forwarded::Failed(Error::Fatal("this node is stopping".into()))),
+            Err(_) => return Err(Forwarded::NotReady),
+            Ok(Err(_)) => return Err(Error::Fatal("this node is stopping".into()).into()),
             Ok(Ok(())) => {}
         }
         match tokio::time::timeout_at(until.into(), answered).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Forwarded::Lost),
-            Err(_) => Err(Forwarded::Lost),
+            Ok(Err(_)) | Err(_) if take(&taken) => Err(Forwarded::NotReady),
+            Ok(Err(_)) | Err(_) => Err(Forwarded::Lost),
         }
     }
 }
@@ -96,8 +107,8 @@ impl Worker {
                     received = queue.recv_many(&mut jobs, BATCH_MAX) => if received == 0 { return },
                     () = stop.cancelled() => return,
                 }
+                jobs.retain(|job: &Job| take(&job.taken));
             }
-            jobs.retain(|job| !job.answer.is_closed());
             let proposing = self.propose(std::mem::take(&mut jobs));
             tokio::select! {
                 again = proposing => jobs = again,
@@ -106,22 +117,24 @@ impl Worker {
         }
     }
 
-    fn refusal(&self) -> Option<Forwarded> {
+    /// Whether this node leads, has applied all that was committed before it led (Ongaro, "Consensus", 6.4: an entry
+    /// of its own term), and heard a majority lately. Before that, a check against its config could be wrong.
+    fn is_ready(&self) -> bool {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        if metrics.current_leader != Some(metrics.id) {
-            return Some(Forwarded::NotLeader);
-        }
+        let leads = metrics.current_leader == Some(metrics.id);
+        let applied =
+            metrics.last_applied.as_ref().is_some_and(|id| id.leader_id.term == metrics.current_term);
         let alone = metrics.membership_config.voter_ids().all(|id| id == metrics.id);
         let acked = metrics.last_quorum_acked.is_some_and(|at| at.elapsed() <= self.lease);
-        (!alone && !acked).then_some(Forwarded::Failed(Error::NoQuorum))
+        leads && applied && (alone || acked)
     }
 
     /// Proposes these, and gives back those that must be checked again.
     async fn propose(&self, jobs: Vec<Job>) -> Vec<Job> {
-        if let Some(refusal) = self.refusal() {
+        if !self.is_ready() {
             for job in jobs {
-                drop(job.answer.send(Err(refusal.clone())));
+                drop(job.answer.send(Err(Forwarded::NotReady)));
             }
             return Vec::new();
         }
@@ -147,7 +160,7 @@ impl Worker {
                         }
                         response => Ok(response),
                     },
-                    Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Forwarded::NotLeader),
+                    Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Forwarded::NotReady),
                     Ok(Err(_)) | Err(_) => Err(Forwarded::Lost),
                 };
                 drop(job.answer.send(answer));

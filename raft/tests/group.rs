@@ -241,9 +241,8 @@ async fn three_nodes_form_write_anywhere_and_survive_their_leader() {
     }
     assert_eq!(*first.consensus.config().borrow(), *third.consensus.config().borrow());
 
-    // The leader goes; the others elect one, and lose nothing.
+    // The leader goes; a change asked for at once waits until the others have elected one, and nothing is lost.
     first.stop().await;
-    second.until("another leads", |status| status.leader.is_some_and(|leader| leader != NodeId(1))).await;
     let revision = applied(second.consensus.change(edit("after"), LONG).await);
     third.until_revision(revision).await;
 
@@ -441,49 +440,4 @@ async fn over_the_wire_strangers_and_other_clusters_change_nothing() {
     assert_eq!(first.consensus.status().term, term);
     assert!(!first.consensus.config().borrow().upstreams.contains_key("stranger"));
     first.stop().await;
-}
-
-/// Prints how long changes take until all three nodes have them; asserts nothing about time.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, run by hand"]
-async fn how_long_a_change_takes_to_be_everywhere() {
-    let (ca, dirs) = (Ca::new(), [(); 3].map(|()| tempfile::tempdir().unwrap()));
-    let first = Running::start(
-        &ca,
-        1,
-        dirs[0].path(),
-        None,
-        Settings { promote_after: Duration::from_millis(100), ..Settings::default() },
-    )
-    .await;
-    form(&first).await;
-    let second = join(&ca, &first, dirs[1].path()).await;
-    let third = join(&ca, &first, dirs[2].path()).await;
-    let nodes = [&first, &second, &third];
-    for writer in nodes {
-        let mut took = Vec::new();
-        for n in 0..300 {
-            let began = std::time::Instant::now();
-            let revision = applied(writer.consensus.change(edit(&format!("u{n}")), LONG).await);
-            for node in nodes {
-                node.until_revision(revision).await;
-            }
-            took.push(began.elapsed());
-            // Gone again, so that the next writer's put is a change too.
-            let delete = Op::Delete { kind: Kind::Upstream, name: Name::new(&format!("u{n}")).unwrap() };
-            applied(writer.consensus.change(Edit { ops: vec![delete], ..Edit::default() }, LONG).await);
-        }
-        took.sort_unstable();
-        println!("written on {:?}: p50 {:?}, p99 {:?}", writer.address, took[150], took[297]);
-    }
-    let began = std::time::Instant::now();
-    let ops = (0..10_000).map(|n| put(&format!("bulk-{n}"))).collect();
-    let revision = applied(third.consensus.change(Edit { ops, ..Edit::default() }, LONG).await);
-    for node in nodes {
-        node.until_revision(revision).await;
-    }
-    println!("10,000 puts in one change: {:?}", began.elapsed());
-    for node in [first, second, third] {
-        node.stop().await;
-    }
 }
