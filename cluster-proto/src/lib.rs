@@ -32,5 +32,7 @@ pub mod raft {
 pub const PROTOCOL: u32 = 1;
 /// The oldest version that it still understands.
 pub const PROTOCOL_MIN: u32 = 1;
+/// The newest that may call it: in a rolling upgrade a build keeps to what the one before it understands.
+pub const PROTOCOL_MAX: u32 = PROTOCOL + 1;
 /// The largest message, in bytes: an entry with 100,000 routes and some.
 pub const MESSAGE_BYTES_MAX: usize = 72 << 20;

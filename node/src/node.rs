@@ -79,6 +79,10 @@ pub(crate) struct Node {
 pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     // Start: what is on the disk first, then whoever asks for it.
     let _lock = lock(&settings)?;
+    let identity = NodeIdentity::load(&settings.data)?;
+    if identity.is_some() {
+        Storage::must_be_there(&settings.data)?;
+    }
     let storage = Storage::open(&settings.data)?;
     let registry = prometheus::Registry::new();
     let mut proxy = gateway::Settings::new(settings.proxy);
@@ -87,7 +91,6 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let gateway = Gateway::start(proxy, storage.config(), &registry)
         .with_context(|| format!("serve clients on {}", settings.proxy))?;
     tracing::info!(address = %gateway.address(), revision = %storage.config().borrow().revision, "serving clients");
-    let identity = NodeIdentity::load(&settings.data)?;
     let port = PeerPort::bind(&settings).await?;
     let mut newest = gateway.installed();
     let (install, installed) = watch::channel(newest.borrow().revision);
@@ -116,8 +119,15 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         Some(identity) => {
             let forming = identity::read_file(&node.forming_file())?;
             let admin = node.admin_listener().await?;
-            node.become_member(identity, forming, admin, None).await?;
+            node.become_member(identity.clone(), forming, admin, None).await?;
             identity::remove_file(&node.forming_file())?;
+            let founder = node.clone();
+            node.spawn(async move {
+                tokio::select! {
+                    () = founder.resume_init(&identity) => {}
+                    () = founder.stop.cancelled() => {}
+                }
+            });
         }
         None => node.bootstrap(),
     }

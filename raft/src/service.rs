@@ -1,7 +1,7 @@
 //! What the other members ask of this one: each call's certificate and header are checked before anything is done.
 
 use cluster_proto::{
-    PROTOCOL, PROTOCOL_MIN,
+    PROTOCOL_MAX, PROTOCOL_MIN,
     common::Header,
     raft::{self as proto, append_reply::Outcome, raft_server::Raft as RaftService},
 };
@@ -46,9 +46,9 @@ pub(crate) fn check(
     if header.to != node_id.0 {
         return Err(Status::failed_precondition(format!("this is node {node_id}, not {}", header.to)));
     }
-    if !(PROTOCOL_MIN..=PROTOCOL + 1).contains(&header.protocol) {
+    if !(PROTOCOL_MIN..=PROTOCOL_MAX).contains(&header.protocol) {
         return Err(Status::failed_precondition(format!(
-            "this node speaks protocols {PROTOCOL_MIN} to {PROTOCOL}, and the request is of {}",
+            "this node speaks protocols {PROTOCOL_MIN} to {PROTOCOL_MAX}, and the request is of {}",
             header.protocol
         )));
     }

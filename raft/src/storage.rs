@@ -32,6 +32,18 @@ pub struct Storage {
 }
 
 impl Storage {
+    /// Refuses a folder whose store is gone, for a node that is known to have taken part: begun anew, it could vote twice.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where there is no store.
+    pub fn must_be_there(dir: &Path) -> Result<(), Error> {
+        let store = dir.join("store");
+        if store.exists() {
+            return Ok(());
+        }
+        Err(Error::damaged(store, "the whole folder", "it is gone, and this node is a member of a cluster"))
+    }
+
     /// Opens what is in this folder, or begins there.
     ///
     /// # Errors

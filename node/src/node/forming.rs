@@ -26,14 +26,17 @@ const FIRST_TOKEN_TTL_MS: u64 = 3_600_000;
 const FIRST_TOKEN_USES: u32 = 16;
 
 /// Puts the file there whole, readable by its owner alone from its first byte.
-fn write_secret(file: &Path, text: &str) -> std::io::Result<()> {
+fn write_secret(file: &Path, text: &str) -> Result<(), identity::Error> {
     let temporary = file.with_extension("new");
     // What an earlier try left would keep its mode. Mostly there is none.
     let _ = std::fs::remove_file(&temporary);
-    let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    to.write_all(text.as_bytes())?;
-    to.sync_all()?;
-    std::fs::rename(&temporary, file)
+    let write = || {
+        let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        to.write_all(text.as_bytes())?;
+        to.sync_all()?;
+        std::fs::rename(&temporary, file)
+    };
+    write().map_err(|source| identity::Error::File { file: file.to_owned(), source })
 }
 
 impl Node {
@@ -114,6 +117,9 @@ impl Node {
         let founded = identity::found(&self.settings.data, &place)?;
         // Kept until it is committed: a crash in between must lose neither the CA's key nor the pepper.
         identity::write_file(&self.forming_file(), &founded.change)?;
+        if let (Bootstrap::Init, Some(file)) = (&self.settings.bootstrap, &self.settings.admin_token_file) {
+            write_secret(file, &founded.admin_token)?;
+        }
         founded.identity.store()?;
         let advertise = Some(place.advertise.clone());
         let becoming = self.become_member(founded.identity.clone(), Some(founded.change), admin, advertise);
@@ -205,18 +211,29 @@ impl Node {
         }
     }
 
-    async fn bootstrap_init(self: &Arc<Self>) -> anyhow::Result<()> {
+    async fn bootstrap_init(self: &Arc<Self>) -> Result<(), identity::Error> {
         let formed = self.form(None).await?;
-        let files = [
-            (&self.settings.join_token_file, &formed.join_token),
-            (&self.settings.admin_token_file, &formed.admin_token),
-        ];
-        for (file, token) in files {
-            let Some(file) = file else { continue };
-            write_secret(file, token).with_context(|| format!("write {}", file.display()))?;
-        }
         tracing::info!(cluster = %formed.cluster_id, "formed a cluster");
-        Ok(())
+        self.share_join_token(&formed.join_token)
+    }
+
+    /// On a founder that starts again: makes the join token's file where it is not there, for a crash may have come
+    /// before it.
+    pub(super) async fn resume_init(&self, identity: &NodeIdentity) {
+        let missing = self.settings.join_token_file.as_ref().is_some_and(|file| !file.exists());
+        if !missing || !matches!(self.settings.bootstrap, Bootstrap::Init) {
+            return;
+        }
+        while let Err(error) =
+            self.first_join_token(identity).await.and_then(|token| self.share_join_token(&token))
+        {
+            tracing::info!(%error, "no join token yet");
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    }
+
+    fn share_join_token(&self, token: &str) -> Result<(), identity::Error> {
+        self.settings.join_token_file.as_ref().map_or(Ok(()), |file| write_secret(file, token))
     }
 
     async fn bootstrap_join(self: &Arc<Self>, address: &str) {
