@@ -5,18 +5,26 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Poll, Waker},
 };
 
+use bytes::Bytes;
 use http::HeaderValue;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::{framing::guard::Guard, proxy, settings::Limits, timer, worker::Worker};
+use crate::{
+    error::Fault,
+    framing::{self, guard::Guard},
+    proxy,
+    settings::Limits,
+    timer,
+    worker::Worker,
+};
 
 /// How long a client that is still sending is listened to after its answer.
 const LINGER_MS: u64 = 1_000;
@@ -24,12 +32,21 @@ const LINGER_MS: u64 = 1_000;
 /// How long a connection is spared by a drain while its first request may be on its way.
 const FRESH_MS: u64 = 500;
 
-/// What the guard tells of a connection's bytes. It never leaves its worker's thread; only hyper's upgrades ask that it
-/// could, so it is made of atomics. Times are those of [`timer::now_ms`], 0 for "does not wait".
+/// What the guard tells of a connection's bytes, and is told of its exchanges. It never leaves its worker's thread; only
+/// hyper's upgrades ask that it could, so it is made of atomics. Times are those of [`timer::now_ms`], 0 for "does not
+/// wait".
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     tunnel: AtomicBool,
-    refused: AtomicBool,
+    refused: OnceLock<framing::Fault>,
+    /// Exchanges that have begun and not ended.
+    exchanges: AtomicU32,
+    /// Whether some of an exchange's bytes may be unwritten.
+    owing: AtomicBool,
+    /// The status of hyper's own answer, while ours for its place is asked for.
+    wanted: AtomicU16,
+    /// Ours.
+    answer: OnceLock<Bytes>,
     head_since_ms: AtomicU64,
     body_since_ms: AtomicU64,
     write_since_ms: AtomicU64,
@@ -47,12 +64,61 @@ impl Watch {
     }
 
     /// The stream was framed badly.
-    pub(crate) fn refuse(&self) {
-        self.refused.store(true, Relaxed);
+    pub(crate) fn refuse(&self, fault: framing::Fault) {
+        // A connection ends with its first fault.
+        let _ = self.refused.set(fault);
     }
 
-    pub(crate) fn is_refused(&self) -> bool {
-        self.refused.load(Relaxed)
+    /// What is wrong with the stream's framing, if something is.
+    pub(crate) fn refused(&self) -> Option<framing::Fault> {
+        self.refused.get().copied()
+    }
+
+    fn begin(&self) {
+        self.head_since_ms.store(0, Relaxed);
+        self.exchanges.store(self.exchanges.load(Relaxed) + 1, Relaxed);
+        self.owing.store(true, Relaxed);
+    }
+
+    fn end(&self) {
+        self.exchanges.store(self.exchanges.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+
+    fn in_exchange(&self) -> bool {
+        self.exchanges.load(Relaxed) > 0
+    }
+
+    /// hyper has written all that it has.
+    pub(crate) fn flushed(&self) {
+        if !self.in_exchange() {
+            self.owing.store(false, Relaxed);
+        }
+    }
+
+    /// Whether every exchange there was is over and written out: what hyper writes next is no exchange's, and so its own
+    /// answer to a head that it refuses.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.owing.load(Relaxed) && !self.is_tunnel()
+    }
+
+    /// What to write in the place of hyper's own answer of this status; none until it was made, which this asks for.
+    pub(crate) fn answer(&self, status: u16) -> Option<&Bytes> {
+        let answer = self.answer.get();
+        if answer.is_none() {
+            self.wanted.store(status, Relaxed);
+        }
+        answer
+    }
+
+    /// The status that an answer is asked for, once.
+    fn wants_answer(&self) -> Option<u16> {
+        match self.wanted.load(Relaxed) {
+            0 => None,
+            status => {
+                self.wanted.store(0, Relaxed);
+                Some(status)
+            }
+        }
     }
 
     /// hyper waits for the client to send.
@@ -106,7 +172,6 @@ pub(crate) struct Connection {
     /// Whether what it says of others is believed.
     pub(crate) trusted: bool,
     pub(crate) watch: Arc<Watch>,
-    exchanges: Cell<u32>,
     used: Cell<bool>,
     idle_since_ms: Cell<u64>,
     wish: Cell<Wish>,
@@ -121,7 +186,6 @@ impl Connection {
             peer_value: HeaderValue::try_from(address).unwrap_or(HeaderValue::from_static("unknown")),
             trusted,
             watch: Arc::default(),
-            exchanges: Cell::new(0),
             used: Cell::new(false),
             idle_since_ms: Cell::new(timer::now_ms()),
             wish: Cell::new(Wish::Stay),
@@ -131,8 +195,7 @@ impl Connection {
 
     /// An exchange begins.
     pub(crate) fn begin(&self) {
-        self.watch.head_since_ms.store(0, Relaxed);
-        self.exchanges.set(self.exchanges.get() + 1);
+        self.watch.begin();
         self.used.set(true);
     }
 
@@ -143,7 +206,7 @@ impl Connection {
 
     /// An exchange has ended: its response is handed to hyper whole, or given up.
     pub(crate) fn end(&self) {
-        self.exchanges.set(self.exchanges.get().saturating_sub(1));
+        self.watch.end();
         self.idle_since_ms.set(timer::now_ms());
     }
 
@@ -167,7 +230,7 @@ impl Connection {
         {
             return self.wish(Wish::Drop);
         }
-        if self.exchanges.get() > 0 {
+        if watch.in_exchange() {
             return;
         }
         let head_since = watch.head_since_ms.load(Relaxed);
@@ -209,7 +272,12 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, connection: Rc<
             }
             _ => {}
         }
-        let polled = serving.as_mut().poll(cx);
+        let mut polled = serving.as_mut().poll(cx);
+        while let Some(status) = connection.watch.wants_answer() {
+            // It is there from now on, whatever was set before.
+            let _ = connection.watch.answer.set(refuse(&worker, &connection, status));
+            polled = serving.as_mut().poll(cx);
+        }
         if polled.is_pending() {
             let mut waker = connection.waker.borrow_mut();
             match &mut *waker {
@@ -223,7 +291,15 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, connection: Rc<
     if let Err(error) = served {
         tracing::debug!(peer = %connection.peer, %error, "a client's connection ended early");
     }
-    if connection.watch.is_refused() {
+    if connection.watch.refused().is_some() {
         worker.metrics.framing_refusals.add(1);
     }
+}
+
+/// Counts a head that hyper refused with this status, and says what its client is told.
+fn refuse(worker: &Worker, connection: &Connection, status: u16) -> Bytes {
+    let fault = Fault::of_head(status, connection.watch.refused());
+    worker.metrics.refused_head(fault.status);
+    worker.metrics.refused(fault.code);
+    fault.message(&worker.ids.make())
 }

@@ -1,12 +1,12 @@
 //! What can go wrong: with the data plane itself, and with a request, as the client is told.
 
-use std::{borrow::Cow, io, net::SocketAddr};
+use std::{borrow::Cow, io, net::SocketAddr, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use model::Code;
 
-use crate::body::ResponseBody;
+use crate::{body::ResponseBody, framing};
 
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +96,17 @@ impl Fault {
         }
     }
 
+    /// What is wrong with a head that hyper refused with this status, or that the guard made it refuse.
+    pub(crate) fn of_head(status: u16, framing: Option<framing::Fault>) -> Self {
+        match (framing, StatusCode::from_u16(status)) {
+            (Some(framing::Fault::LineTooLong), _) => Self::headers_too_many(),
+            (Some(fault), _) => Self::bad_request(fault.detail()),
+            (None, Ok(StatusCode::URI_TOO_LONG)) => Self::target_too_long(),
+            (None, Ok(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)) => Self::headers_too_many(),
+            (None, _) => Self::bad_request("The request's head is no HTTP/1.1"),
+        }
+    }
+
     /// No route takes the request.
     pub(crate) const NO_ROUTE: Self =
         Self::new(StatusCode::NOT_FOUND, Code::NotFound, "no_route", "No route takes this request");
@@ -138,7 +149,7 @@ impl Fault {
     }
 
     /// The problem document (RFC 9457).
-    pub(crate) fn response(&self, request_id: &HeaderValue) -> Response<ResponseBody> {
+    fn document(&self, request_id: &HeaderValue) -> String {
         let mut document = serde_json::json!({
             "type": format!("urn:phalanx:problem:{}", self.word),
             "title": self.title,
@@ -149,7 +160,26 @@ impl Fault {
         if !self.detail.is_empty() {
             document["detail"] = self.detail.as_ref().into();
         }
-        let mut response = Response::new(ResponseBody::full(Bytes::from(document.to_string())));
+        document.to_string()
+    }
+
+    /// The whole response as bytes, after which the connection is closed: for a request that never became an exchange.
+    pub(crate) fn message(&self, request_id: &HeaderValue) -> Bytes {
+        let document = self.document(request_id);
+        let id = request_id.to_str().unwrap_or_default();
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        let head = format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\nx-request-id: {id}\r\nconnection: close\r\n\
+             content-length: {}\r\ndate: {date}\r\n\r\n",
+            self.status,
+            document.len(),
+        );
+        Bytes::from(head + &document)
+    }
+
+    /// The response of an exchange.
+    pub(crate) fn response(&self, request_id: &HeaderValue) -> Response<ResponseBody> {
+        let mut response = Response::new(ResponseBody::full(Bytes::from(self.document(request_id))));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);

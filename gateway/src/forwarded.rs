@@ -77,7 +77,8 @@ impl RequestIds {
         self.make()
     }
 
-    fn make(&self) -> HeaderValue {
+    /// A new one.
+    pub(crate) fn make(&self) -> HeaderValue {
         let number = self.next.get();
         self.next.set(number.wrapping_add(1));
         let mut text = [b'-'; 27];

@@ -37,6 +37,22 @@ pub(crate) enum Fault {
     Fragment,
 }
 
+impl Fault {
+    /// What the client is told.
+    pub(crate) fn detail(self) -> &'static str {
+        match self {
+            Self::LineEnd => "A line of the head does not end in CR LF, or has a CR in it",
+            Self::LineTooLong => "A line of the head is too long",
+            Self::WhiteSpace => "A header line begins with white space, or has some before its colon",
+            Self::ContentLength => "Content-Length is no plain number, or is there more than once",
+            Self::TransferEncoding => "Transfer-Encoding is not exactly chunked, or is in HTTP/1.0",
+            Self::Both => "There are both Content-Length and Transfer-Encoding",
+            Self::Chunk => "The body is framed badly",
+            Self::Fragment => "The request target has a #",
+        }
+    }
+}
+
 /// Where the stream goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Violation {

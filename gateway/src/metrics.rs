@@ -71,12 +71,16 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// A request was answered with this status after this time.
     pub(crate) fn answered(&self, status: http::StatusCode, duration: Duration) {
-        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
-        self.requests[class].add(1);
+        self.requests[class(status)].add(1);
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS_US.iter().position(|bound| us <= *bound).unwrap_or(BOUNDS_US.len());
         self.buckets[bucket].add(1);
         self.duration_us.add(us);
+    }
+
+    /// A head was answered with this status that never became a request, so that there is no time to count.
+    pub(crate) fn refused_head(&self, status: http::StatusCode) {
+        self.requests[class(status)].add(1);
     }
 
     /// A request was refused by the gateway itself.
@@ -85,6 +89,11 @@ impl Metrics {
             self.refusals[at].add(1);
         }
     }
+}
+
+/// The place in [`CLASSES`].
+fn class(status: http::StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1
 }
 
 /// All workers' figures as one.

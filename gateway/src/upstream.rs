@@ -184,7 +184,8 @@ async fn attempt(
     let unsent = error.take_message();
     let error = error.into_error();
     if unsent.is_none() && error.is_user() {
-        let detail = if watch.is_refused() { "The body is framed badly" } else { "The body broke off" };
+        let detail =
+            if watch.refused().is_some() { "The body is framed badly" } else { "The body broke off" };
         return Err(Failed {
             fault: Fault::bad_request(detail),
             unsent: None,

@@ -5,19 +5,35 @@
 mod support;
 
 use support::{Origin, header, in_front_of, status, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Sends each and expects this status, a closed connection, and nothing at the origin.
+/// Sends each and expects this status with a problem document, a closed connection, and nothing at the origin.
 async fn refused(want: &str, requests: &[&str]) {
     let origin = Origin::saying("hello").await;
     let under = in_front_of(origin.address);
     for request in requests {
         let response = under.send(request).await;
         assert_eq!(status(&response), want, "{request:?} got {response:?}");
-        assert_eq!(header(&response, "connection"), Some("close"), "{request:?} got {response:?}");
-        assert_eq!(response.matches("HTTP/1.1 ").count(), 1, "{request:?} got {response:?}");
+        is_problem(&response);
     }
+    let count = requests.len() as f64;
+    until(|| under.metric("phalanx_requests_total{class=\"4xx\"}") == Some(count)).await;
+    assert_eq!(under.metric("phalanx_refusals_total{code=\"invalid\"}"), Some(count));
     let got: Vec<_> = origin.got.lock().unwrap().iter().map(|got| got.head.clone()).collect();
     assert_eq!(got, [] as [String; 0]);
+}
+
+/// Asserts that this is one response, whole, that says what is wrong and that the connection ends.
+fn is_problem(response: &str) {
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    assert_eq!(response.matches("HTTP/1.1 ").count(), 1, "{response:?}");
+    assert_eq!(header(head, "connection"), Some("close"), "{response:?}");
+    assert_eq!(header(head, "content-type"), Some("application/problem+json"), "{response:?}");
+    assert_eq!(header(head, "content-length").map(str::parse), Some(Ok(body.len())), "{response:?}");
+    assert!(header(head, "date").is_some(), "{response:?}");
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(problem["status"].to_string(), status(response));
+    assert_eq!(problem["request_id"].as_str(), header(head, "x-request-id"));
 }
 
 #[tokio::test]
@@ -163,6 +179,7 @@ async fn what_came_before_is_answered_first() {
         client.write(&bad[cut..]).await;
         let rest = client.rest().await;
         assert_eq!(status(&rest), "400", "{rest:?}");
+        is_problem(&rest);
     }
     let response = under
         .send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\nGET /3 HTTP/1.1\nHost: a\r\n\r\n")
@@ -170,6 +187,38 @@ async fn what_came_before_is_answered_first() {
     let statuses: Vec<_> =
         response.match_indices("HTTP/1.1 ").map(|(at, _)| &response[at + 9..at + 12]).collect();
     assert_eq!(statuses, ["200", "200", "400"], "{response:?}");
+    is_problem(response.rsplit_once("hello").unwrap().1);
+}
+
+/// What hyper itself would answer to a bad head.
+const BARE: &str = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+#[tokio::test]
+async fn what_reads_like_a_refusal_is_none_if_an_origin_says_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let under = in_front_of(listener.local_addr().unwrap());
+    let mut client = under.client().await;
+    // The next head is there already when the last of the body is written.
+    client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\nHost: a\r\n\r\n").await;
+    let (mut origin, _) = listener.accept().await.unwrap();
+    let mut seen = [0; 4096];
+    let _ = origin.read(&mut seen).await.unwrap();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 2 * BARE.len());
+    origin.write_all(head.as_bytes()).await.unwrap();
+    client.head().await;
+    for _ in 0..2 {
+        origin.write_all(BARE.as_bytes()).await.unwrap();
+        client.exact(BARE).await;
+    }
+    is_problem(&client.rest().await);
+
+    let origin = Origin::answering(|_| BARE.to_owned()).await;
+    let under = in_front_of(origin.address);
+    let mut client = under.client().await;
+    client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.body.as_str()), (400, ""));
+    assert_eq!(header(&answer.head, "content-type"), None);
 }
 
 #[tokio::test]

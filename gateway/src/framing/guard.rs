@@ -2,6 +2,8 @@
 //!
 //! In a head hyper is then handed bytes that it must refuse, so that it answers every request before it, then 400,
 //! and closes. In a body reading fails, and the exchange answers 400.
+//!
+//! What hyper answers a head that it refuses itself is a bare status. The guard writes a problem document in its place.
 
 use std::{
     io,
@@ -36,14 +38,33 @@ pub(crate) struct Guard<S> {
     mode: Mode,
     follower: Follower,
     watch: Arc<Watch>,
+    /// How much of the answer that stands in the place of hyper's own is written.
+    answered_bytes: usize,
     shut: bool,
     lingered_bytes: usize,
 }
 
 impl<S> Guard<S> {
     pub(crate) fn new(io: S, watch: Arc<Watch>) -> Self {
-        Self { io, mode: Mode::Follow, follower: Follower::new(), watch, shut: false, lingered_bytes: 0 }
+        Self {
+            io,
+            mode: Mode::Follow,
+            follower: Follower::new(),
+            watch,
+            answered_bytes: 0,
+            shut: false,
+            lingered_bytes: 0,
+        }
     }
+}
+
+/// The status of an answer that hyper makes by itself.
+fn own_status(bytes: &[u8]) -> Option<u16> {
+    let (version, status) = bytes.get(..12)?.split_at(9);
+    if !matches!(version, b"HTTP/1.1 " | b"HTTP/1.0 ") {
+        return None;
+    }
+    std::str::from_utf8(status).ok()?.parse().ok()
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
@@ -70,7 +91,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
             let Err(violation) = this.follower.feed(&buf.filled()[before..]) else {
                 return Poll::Ready(Ok(()));
             };
-            this.watch.refuse();
+            this.watch.refuse(violation.fault);
             buf.set_filled(before + violation.good);
             this.mode = if violation.in_head { Mode::Poison(POISON) } else { Mode::Broken };
             if violation.good > 0 {
@@ -89,28 +110,40 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Guard<S> {
+    /// Writes the answer that stands in the place of hyper's own, once `connection` has made it.
+    fn poll_answer(&mut self, cx: &mut Context<'_>, status: u16) -> Poll<io::Result<()>> {
+        let Some(answer) = self.watch.answer(status) else { return Poll::Pending };
+        while let Some(left) = answer.get(self.answered_bytes..).filter(|left| !left.is_empty()) {
+            let written = Pin::new(&mut self.io).poll_write(cx, left);
+            self.watch.writing(written.is_pending());
+            match std::task::ready!(written)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.answered_bytes += count,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+// Not vectored: the server is told to write from one buffer.
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.watch.writing(written.is_pending());
+        let this = &mut *self;
+        if this.watch.is_settled()
+            && let Some(status) = own_status(bytes)
+        {
+            std::task::ready!(this.poll_answer(cx, status))?;
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = Pin::new(&mut this.io).poll_write(cx, bytes);
+        this.watch.writing(written.is_pending());
         written
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
-        self.watch.writing(written.is_pending());
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
+    /// hyper flushes when it has written all that it has.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.watch.flushed();
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
