@@ -7,6 +7,10 @@ use model::{
     Config, Revision,
     api::{ExplainRequest, Explanation},
 };
+use prometheus::{
+    IntCounter,
+    core::{AtomicU64, GenericGauge},
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -48,11 +52,12 @@ impl Gateway {
         let (publish, installed) =
             watch::channel(Installed { revision: Plan::empty().revision(), error: None });
         let first = config.borrow_and_update().clone();
-        install(&plan, &first, &publish);
+        let failures = Failures::new(registry)?;
+        install(&plan, &first, &publish, &failures);
         let server = Server::start(Arc::new(settings), plan.clone(), &metrics)?;
         registry.register(Box::new(Collected::new(metrics)?))?;
         let (installer, ended) = watch::channel(());
-        spawn_installer(plan.clone(), config, publish, ended)?;
+        spawn_installer(plan.clone(), config, publish, failures, ended)?;
         Ok(Self { server, plan, installed, _installer: installer })
     }
 
@@ -77,11 +82,34 @@ impl Gateway {
     }
 }
 
+/// Configs that would not compile here: their number, and the revision of the last one while it is the newest.
+struct Failures {
+    total: IntCounter,
+    revision: GenericGauge<AtomicU64>,
+}
+
+impl Failures {
+    fn new(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let (total, revision) = (
+            ("phalanx_config_failures_total", "Configs that could not be installed on this node."),
+            ("phalanx_config_failed_revision", "The revision that could not be installed; 0 if none."),
+        );
+        let failures = Self {
+            total: IntCounter::new(total.0, total.1)?,
+            revision: GenericGauge::new(revision.0, revision.1)?,
+        };
+        registry.register(Box::new(failures.total.clone()))?;
+        registry.register(Box::new(failures.revision.clone()))?;
+        Ok(failures)
+    }
+}
+
 /// Installs configs as they come, on a thread of its own so that compiling a large one delays no request.
 fn spawn_installer(
     plan: Arc<ArcSwap<Plan>>,
     mut config: watch::Receiver<Arc<Config>>,
     publish: watch::Sender<Installed>,
+    failures: Failures,
     mut ended: watch::Receiver<()>,
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Error::Worker)?;
@@ -96,7 +124,7 @@ fn spawn_installer(
                 _ = ended.changed() => return,
             }
             let newest = config.borrow_and_update().clone();
-            install(&plan, &newest, &publish);
+            install(&plan, &newest, &publish, &failures);
         }
     };
     let thread = std::thread::Builder::new().name("gateway-install".into());
@@ -104,16 +132,19 @@ fn spawn_installer(
     Ok(())
 }
 
-fn install(plan: &ArcSwap<Plan>, config: &Config, publish: &watch::Sender<Installed>) {
+fn install(plan: &ArcSwap<Plan>, config: &Config, publish: &watch::Sender<Installed>, failures: &Failures) {
     let old = plan.load_full();
     match old.install(config) {
         Ok(new) => {
             let revision = new.revision();
             plan.store(Arc::new(new));
+            failures.revision.set(0);
             publish.send_replace(Installed { revision, error: None });
         }
         Err(error) => {
             let error = error.to_string();
+            failures.total.inc();
+            failures.revision.set(config.revision.0);
             tracing::error!(revision = %config.revision, %error, "a config can't be installed; the last one stays");
             publish.send_replace(Installed { revision: old.revision(), error: Some(error) });
         }

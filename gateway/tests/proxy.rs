@@ -168,6 +168,28 @@ async fn a_new_config_is_obeyed_and_told() {
 }
 
 #[tokio::test]
+async fn a_config_that_does_not_compile_leaves_the_last_one_and_is_told() {
+    let under = start(settings(), &[(Kind::Route, "r", json!({"respond": {"status": 200, "body": "one"}}))]);
+    assert_eq!(under.metric("phalanx_config_failed_revision"), Some(0.0));
+    let mut installed = under.gateway.installed();
+    let good = under.config.borrow().clone();
+    let bad = with(&good, &[(Kind::Policy, "p", json!({"type": "of a newer version"}))]);
+    let route = json!({"policies": ["p"], "respond": {"status": 200, "body": "two"}});
+    let bad = with(&bad, &[(Kind::Route, "r", route)]);
+    under.config.send_replace(bad.clone().into());
+    installed.wait_for(|installed| installed.error.is_some()).await.unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    assert!(under.send(request).await.ends_with("one"));
+    assert_eq!(under.metric("phalanx_config_failed_revision"), Some(bad.revision.0 as f64));
+    assert_eq!(under.metric("phalanx_config_failures_total"), Some(1.0));
+    let better = with(&bad, &[(Kind::Route, "r", json!({"respond": {"status": 200, "body": "three"}}))]);
+    let better = with(&better, &[(Kind::Policy, "p", json!({"type": "ip", "deny": ["192.0.2.0/24"]}))]);
+    under.config.send_replace(better.clone().into());
+    installed.wait_for(|installed| installed.revision == better.revision).await.unwrap();
+    assert_eq!(under.metric("phalanx_config_failed_revision"), Some(0.0));
+}
+
+#[tokio::test]
 async fn responses_without_bodies_stay_so() {
     let origin = Origin::answering(|got| {
         if got.head.starts_with("HEAD") {
