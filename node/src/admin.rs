@@ -40,7 +40,9 @@ const CONNECTIONS_MAX: usize = 512;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a whole request, its waiting for nodes included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
-
+/// Of a body that is too large, what is read and thrown away before the answer, and for how long.
+const DISCARDED_BYTES_MAX: usize = 64 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// For a request to be answered once the node stops.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
@@ -217,16 +219,12 @@ async fn route(node: &Arc<Node>, request: Request<Incoming>, local: bool) -> Ans
     let caller = authorise(node, &request, operation, local).await?;
     let (parts, body) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
-    let body = Limited::new(body, operation.body_bytes_max()).collect().await.map_err(|_| {
-        let detail = format!("the body is over {} bytes, or broke off", operation.body_bytes_max());
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
-    })?;
+    let body = read_body(body, operation.body_bytes_max()).await?;
     let known = match operation.method == Method::GET {
         true => parts.headers.get(header::IF_NONE_MATCH).cloned(),
         false => None,
     };
-    let asked =
-        Asked { caller, arguments, query: read_query(query), headers: parts.headers, body: body.to_bytes() };
+    let asked = Asked { caller, arguments, query: read_query(query), headers: parts.headers, body };
     let mut response = (operation.handle)(node.clone(), asked).await?;
     if known.is_some() && response.headers().get(header::ETAG) == known.as_ref() {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -234,6 +232,20 @@ async fn route(node: &Arc<Node>, request: Request<Incoming>, local: bool) -> Ans
         *response.body_mut() = Full::default();
     }
     Ok(response)
+}
+
+/// The whole body. The rest of one that is too large is read and thrown away for a while: a client that is still sending
+/// would see a broken connection in place of the answer.
+async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Refusal> {
+    if let Ok(whole) = Limited::new(&mut body, bytes_max).collect().await {
+        return Ok(whole.to_bytes());
+    }
+    let mut rest = Limited::new(body, DISCARDED_BYTES_MAX);
+    let discard = async { while let Some(Ok(_)) = rest.frame().await {} };
+    // Whoever sends for longer is cut off.
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard).await;
+    let detail = format!("the body is over {bytes_max} bytes, or broke off");
+    Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
 }
 
 async fn authorise(
