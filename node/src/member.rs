@@ -83,14 +83,14 @@ impl Member {
         let settings =
             raft::Settings { promote_after: lent.settings.promote_after, ..raft::Settings::default() };
         let who = identity.raft_identity();
-        let consensus = Consensus::start(storage, who, tls, Arc::new(Checks), settings).await?;
+        let consensus = Consensus::start(storage, who, &tls, Arc::new(Checks), settings).await?;
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let routes = renew::routes(&consensus, &identity, lent.installed.clone());
         let (serving, stopping) = (consensus.clone(), stop.clone());
         let failed = watch::Sender::new(None);
         let failing = failed.clone();
         tasks.spawn(async move {
-            let served = serving.serve(port.tcp, routes, stopping).await;
+            let served = serving.serve(port.tcp, &tls, routes, stopping).await;
             if let Err(error) = &served {
                 failing.send_replace(Some(error.to_string()));
             }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use model::{
@@ -14,11 +14,12 @@ use model::{
     cluster::{Cluster, ClusterChange, ClusterOutcome},
 };
 use openraft::{Instant as _, Raft, async_runtime::WatchReceiver, raft::ReadPolicy};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Command, Error, Identity, PeerNode, PeerTls, Request, Response, Storage,
+    Channel, Command, Error, Identity, PeerNode, PeerTls, Request, Response, Storage,
+    dial::{Dial, TlsDial},
     forward::{self, Forwarded},
     membership,
     network::Network,
@@ -153,7 +154,6 @@ pub struct Status {
 struct Inner {
     raft: Raft<Types, StateMachine>,
     peers: Peers,
-    tls: PeerTls,
     state_machine: StateMachine,
     snapshots: std::path::PathBuf,
     proposer: Proposer,
@@ -177,13 +177,25 @@ impl Consensus {
     pub async fn start(
         storage: Storage,
         identity: Identity,
-        tls: PeerTls,
+        tls: &PeerTls,
+        admission: Arc<dyn Admission>,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        let dial = Arc::new(TlsDial::new(&identity.cluster_id, &tls.client));
+        Self::start_over(storage, identity, dial, admission, settings).await
+    }
+
+    /// [`Consensus::start`] over another network than TLS.
+    pub(crate) async fn start_over(
+        storage: Storage,
+        identity: Identity,
+        dial: Arc<dyn Dial>,
         admission: Arc<dyn Admission>,
         settings: Settings,
     ) -> Result<Self, Error> {
         let identity = Arc::new(identity);
         let config = Arc::new(settings.openraft(&identity.cluster_id)?);
-        let peers = Peers::new(identity.clone(), &tls);
+        let peers = Peers::new(identity.clone(), dial);
         let network = Network { peers: peers.clone() };
         let state_machine = storage.state_machine.clone();
         let raft = Raft::new(identity.node_id.0, config, network, storage.log, storage.state_machine)
@@ -204,7 +216,6 @@ impl Consensus {
         let inner = Inner {
             raft,
             peers,
-            tls,
             state_machine,
             snapshots: storage.snapshots,
             proposer,
@@ -224,11 +235,18 @@ impl Consensus {
     pub async fn serve(
         &self,
         listener: TcpListener,
+        tls: &PeerTls,
         extra: tonic::service::Routes,
         shutdown: CancellationToken,
     ) -> Result<(), Error> {
+        let routes = self.routes(extra);
+        serve::serve(listener, tls, self.identity().cluster_id.clone(), routes, shutdown).await
+    }
+
+    /// `extra` and what the other members ask of this one.
+    pub(crate) fn routes(&self, extra: tonic::service::Routes) -> tonic::service::Routes {
         let service = Service { consensus: self.clone() };
-        let routes = extra
+        extra
             .add_service(
                 cluster_proto::raft::raft_server::RaftServer::new(service.clone())
                     .max_decoding_message_size(cluster_proto::MESSAGE_BYTES_MAX)
@@ -238,8 +256,7 @@ impl Consensus {
                 cluster_proto::forward::forward_server::ForwardServer::new(service)
                     .max_decoding_message_size(cluster_proto::MESSAGE_BYTES_MAX)
                     .max_encoding_message_size(cluster_proto::MESSAGE_BYTES_MAX),
-            );
-        serve::serve(listener, &self.inner.tls, self.identity().cluster_id.clone(), routes, shutdown).await
+            )
     }
 
     /// Makes a group of this node alone, reached at `address`, and proposes what the cluster is. Done again, it goes on
@@ -342,7 +359,7 @@ impl Consensus {
             .await?;
         let mut applied = self.inner.state_machine.applied();
         let reached = applied.wait_for(|applied| *applied >= Some(index));
-        match tokio::time::timeout_at(until.into(), reached).await {
+        match tokio::time::timeout_at(until, reached).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Error::Fatal("the state machine is gone".into())),
             Err(_) => Err(Error::NoQuorum),
@@ -408,7 +425,7 @@ impl Consensus {
     }
 
     /// The channel to a member, mutually authenticated; it connects with the first call.
-    pub fn channel(&self, node: NodeId) -> Result<tonic::transport::Channel, Error> {
+    pub fn channel(&self, node: NodeId) -> Result<Channel, Error> {
         let cluster = self.inner.state_machine.cluster();
         let address = cluster.borrow().nodes.get(&node).map(|node| node.address.clone());
         let address = address.or_else(|| {
@@ -579,6 +596,7 @@ async fn watch_fatal(
             return;
         }
         tokio::select! {
+            biased;
             changed = WatchReceiver::changed(&mut metrics) => if changed.is_err() { return },
             () = stop.cancelled() => return,
         }

@@ -6,9 +6,9 @@ use cluster_proto::{
     MESSAGE_BYTES_MAX, common::Header, convert, forward as proto, forward::forward_client::ForwardClient,
 };
 use model::{Code, NodeId, Revision, Violation};
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
-use crate::{Command, Edit, Error, Expect, Request, Response};
+use crate::{Channel, Command, Edit, Error, Expect, Request, Response};
 
 /// Why an answer of the leader is none.
 #[derive(Debug, Clone, thiserror::Error)]

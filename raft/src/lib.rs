@@ -3,9 +3,11 @@
 //! [`Storage`] opens what this node has on disk and hands out the current config at once, before any network.
 //! Nothing of openraft's or sled's own formats leaves this crate, to the wire or to the disk.
 
+mod blocking;
 mod consensus;
 #[cfg(test)]
 mod crash;
+mod dial;
 mod error;
 mod forward;
 mod forward_service;
@@ -29,6 +31,7 @@ mod types;
 mod wire;
 
 pub use consensus::{Admission, Consensus, Edit, Expect, Role, Settings, Status};
+pub use dial::{CallError, Channel};
 pub use error::Error;
 pub use peers::{Identity, PeerTls, server_name};
 pub use serve::PeerId;

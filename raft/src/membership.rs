@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use model::{Code, NodeId};
 use openraft::{ChangeMembers, Instant as _, async_runtime::WatchReceiver, metrics::RaftMetrics};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Consensus, Error, PeerNode, forward::Forwarded, types::Types};
@@ -41,6 +42,7 @@ pub(crate) async fn reconcile(consensus: Consensus, stop: CancellationToken) {
     let mut healthy_since = HashMap::new();
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             changed = cluster.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(INTERVAL) => {}
@@ -189,7 +191,7 @@ pub(crate) async fn transfer(
         if let Some(leader) = watched.borrow_watched().current_leader.filter(|leader| *leader != me.0) {
             return Ok(NodeId(leader));
         }
-        match tokio::time::timeout_at(until.into(), WatchReceiver::changed(&mut watched)).await {
+        match tokio::time::timeout_at(until, WatchReceiver::changed(&mut watched)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Error::Fatal("consensus has ended".into()).into()),
             Err(_) => return Err(Error::TimedOut(timeout).into()),

@@ -1,6 +1,6 @@
 //! What openraft sends to another member, as RPC.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, io::Read, sync::Arc, time::Duration};
 
 use cluster_proto::{
     MESSAGE_BYTES_MAX,
@@ -16,10 +16,10 @@ use openraft::{
     },
     storage::Snapshot,
 };
-use tokio::io::AsyncReadExt;
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status};
 
 use crate::{
+    Channel, blocking,
     peers::Peers,
     snapshot::SnapshotFile,
     types::{CommittedLeaderId, LogId, PeerNode, Types, Vote},
@@ -64,6 +64,13 @@ fn network(status: &Status) -> RpcError {
         tonic::Code::Unavailable | tonic::Code::PermissionDenied => unreachable(status),
         _ => RPCError::Network(NetworkError::from_string(status)),
     }
+}
+
+fn read_chunk(mut file: &std::fs::File) -> std::io::Result<Vec<u8>> {
+    let mut data = vec![0; CHUNK_BYTES];
+    let read = file.read(&mut data)?;
+    data.truncate(read);
+    Ok(data)
 }
 
 fn missing(what: &str) -> RpcError {
@@ -173,24 +180,23 @@ impl RaftNetworkV2<Types> for Link {
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let failed = |error: std::io::Error| StreamingError::Network(NetworkError::from_string(error));
-        let mut file = tokio::fs::File::open(snapshot.snapshot.path()).await.map_err(failed)?;
+        let file = std::fs::File::open(snapshot.snapshot.path()).map_err(failed)?;
         let head = proto::SnapshotHead {
             header: Some(self.peers.header(self.to)),
             vote: Some(wire::vote(&vote)),
             last: snapshot.meta.last_log_id.as_ref().map(wire::log_id_message),
             membership: Some(wire::stored_membership(&snapshot.meta.last_membership)),
-            bytes: file.metadata().await.map_err(failed)?.len(),
+            bytes: file.metadata().map_err(failed)?.len(),
         };
         let (chunks, stream) = tokio::sync::mpsc::channel(CHUNKS_AHEAD);
         // Ends with the file or with the call, whichever is first; what can't be read shows as a short snapshot, which is
         // refused at the other end.
         let reading = async move {
-            let mut head = Some(head);
+            let (mut head, file) = (Some(head), Arc::new(file));
             loop {
-                let mut data = vec![0; CHUNK_BYTES];
-                let Ok(read) = file.read(&mut data).await else { return };
-                data.truncate(read);
-                let last = read == 0;
+                let from = file.clone();
+                let Ok(Ok(data)) = blocking::run(move || read_chunk(&from)).await else { return };
+                let last = data.is_empty();
                 let chunk = proto::SnapshotChunk { head: head.take(), data: data.into() };
                 if chunks.send(chunk).await.is_err() || last {
                     return;
@@ -201,6 +207,7 @@ impl RaftNetworkV2<Types> for Link {
         let request = Request::new(tokio_stream::wrappers::ReceiverStream::new(stream));
         let sending = async { tokio::join!(client.snapshot(request), reading).0 };
         let reply = tokio::select! {
+            biased;
             reply = tokio::time::timeout(option.hard_ttl(), sending) => reply,
             closed = cancel => return Err(closed.into()),
         };

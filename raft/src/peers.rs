@@ -1,25 +1,17 @@
-//! Connections to the other members: mutual TLS, one channel a member, the member's certificate checked for its id.
+//! The other members: a channel to each, and what goes at the head of a request.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use cluster_proto::{PROTOCOL, common::Header};
-use hyper_util::rt::TokioIo;
 use model::NodeId;
-use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint};
 
-use crate::Error;
-
-/// Until a connection to a member stands, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A member that answers no ping for this long is taken for gone, and the next call connects anew.
-const KEEPALIVE: Duration = Duration::from_secs(5);
+use crate::{
+    Error,
+    dial::{Channel, Dial},
+};
 
 /// Who this process is in its cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,15 +49,13 @@ pub(crate) fn node_of(name: &str, cluster_id: &str) -> Option<NodeId> {
 #[derive(Clone)]
 pub(crate) struct Peers {
     identity: Arc<Identity>,
-    tls: TlsConnector,
+    dial: Arc<dyn Dial>,
     channels: Arc<Mutex<HashMap<(NodeId, String), Channel>>>,
 }
 
 impl Peers {
-    pub(crate) fn new(identity: Arc<Identity>, tls: &PeerTls) -> Self {
-        let mut config = (*tls.client).clone();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Self { identity, tls: TlsConnector::from(Arc::new(config)), channels: Arc::default() }
+    pub(crate) fn new(identity: Arc<Identity>, dial: Arc<dyn Dial>) -> Self {
+        Self { identity, dial, channels: Arc::default() }
     }
 
     pub(crate) fn identity(&self) -> &Identity {
@@ -84,38 +74,13 @@ impl Peers {
         }
     }
 
-    /// The channel to this member at this address; it connects with the first call, and again after a failure.
+    /// The channel to this member at this address.
     pub(crate) fn channel(&self, to: NodeId, address: &str) -> Result<Channel, Error> {
         let mut channels = self.channels.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(channel) = channels.get(&(to, address.to_owned())) {
             return Ok(channel.clone());
         }
-        let bad = |error: &dyn std::fmt::Display| Error::Refused {
-            code: model::Code::Invalid,
-            reason: format!("node {to} can't be dialled at {address:?}: {error}"),
-        };
-        let name =
-            ServerName::try_from(server_name(to, &self.identity.cluster_id)).map_err(|error| bad(&error))?;
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| bad(&error))?
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(4 << 20);
-        let (tls, dialled) = (self.tls.clone(), address.to_owned());
-        let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
-            let (tls, name, address) = (tls.clone(), name.clone(), dialled.clone());
-            async move {
-                let connect = async {
-                    let tcp = TcpStream::connect(&address).await?;
-                    tcp.set_nodelay(true)?;
-                    tls.connect(name, tcp).await
-                };
-                let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
-                stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map(TokioIo::new)
-            }
-        }));
+        let channel = self.dial.dial(to, address)?;
         // An address that a member no longer has is not kept.
         channels.retain(|(id, _), _| *id != to);
         channels.insert((to, address.to_owned()), channel.clone());

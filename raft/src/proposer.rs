@@ -5,17 +5,20 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::StreamExt;
 use model::{Change, Config, Outcome};
 use openraft::{Instant as _, Raft, async_runtime::WatchReceiver, errors::ClientWriteError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Admission, Command, Edit, Error, Request, Response, consensus::now_ms, forward::Forwarded,
+    Admission, Command, Edit, Error, Request, Response, blocking, consensus::now_ms, forward::Forwarded,
     state_machine::StateMachine, types::Types,
 };
 
@@ -83,13 +86,13 @@ impl Proposer {
         let (answer, answered) = oneshot::channel();
         let taken = Arc::new(AtomicBool::new(false));
         let job = Job { asked, until, taken: taken.clone(), answer };
-        let sent = tokio::time::timeout_at(until.into(), self.jobs.send(job)).await;
+        let sent = tokio::time::timeout_at(until, self.jobs.send(job)).await;
         match sent {
             Err(_) => return Err(Forwarded::NotReady),
             Ok(Err(_)) => return Err(Error::Fatal("this node is stopping".into()).into()),
             Ok(Ok(())) => {}
         }
-        match tokio::time::timeout_at(until.into(), answered).await {
+        match tokio::time::timeout_at(until, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) if take(&taken) => Err(Forwarded::NotReady),
             Ok(Err(_)) | Err(_) => Err(Forwarded::Lost),
@@ -104,15 +107,17 @@ impl Worker {
             // What conflicted because the leadership moved is tried again before what is new.
             if jobs.is_empty() {
                 tokio::select! {
-                    received = queue.recv_many(&mut jobs, BATCH_MAX) => if received == 0 { return },
+                    biased;
                     () = stop.cancelled() => return,
+                    received = queue.recv_many(&mut jobs, BATCH_MAX) => if received == 0 { return },
                 }
                 jobs.retain(|job: &Job| take(&job.taken));
             }
             let proposing = self.propose(std::mem::take(&mut jobs));
             tokio::select! {
-                again = proposing => jobs = again,
+                biased;
                 () = stop.cancelled() => return,
+                again = proposing => jobs = again,
             }
         }
     }
@@ -139,7 +144,7 @@ impl Worker {
             return Vec::new();
         }
         let (state_machine, admission) = (self.state_machine.clone(), self.admission.clone());
-        let checking = tokio::task::spawn_blocking(move || check(jobs, &state_machine, &*admission));
+        let checking = blocking::run(move || check(jobs, &state_machine, &*admission));
         let Ok(checked) = checking.await else { return Vec::new() };
         if checked.is_empty() {
             return Vec::new();
@@ -167,7 +172,7 @@ impl Worker {
             }
         };
         // Whoever waits has its own deadline; those left are told by their dropped channel that the outcome is unknown.
-        let _ = tokio::time::timeout_at(until.into(), committing).await;
+        let _ = tokio::time::timeout_at(until, committing).await;
         again
     }
 }

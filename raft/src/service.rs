@@ -1,5 +1,7 @@
 //! What the other members ask of this one: each call's certificate and header are checked before anything is done.
 
+use std::{io::Write, sync::Arc};
+
 use cluster_proto::{
     PROTOCOL_MAX, PROTOCOL_MIN,
     common::Header,
@@ -13,11 +15,11 @@ use openraft::{
     },
     storage::{Snapshot, SnapshotMeta},
 };
-use tokio::io::AsyncWriteExt;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    consensus::Consensus, convert_error, peers::Identity, serve::PeerId, snapshot::SnapshotFile, wire,
+    Error, blocking, consensus::Consensus, convert_error, peers::Identity, serve::PeerId,
+    snapshot::SnapshotFile, wire,
 };
 
 /// The largest snapshot, in bytes, that is taken in.
@@ -66,6 +68,10 @@ pub(crate) fn check(
         return Err(Status::permission_denied(format!("node {from} was removed from the cluster")));
     }
     Ok(from)
+}
+
+fn internal(error: &Error) -> Status {
+    Status::internal(error.to_string())
 }
 
 fn fatal(error: &Fatal<crate::types::Types>) -> Status {
@@ -163,28 +169,29 @@ impl RaftService for Service {
         let failed =
             |error: std::io::Error| Status::internal(format!("the snapshot can't be stored: {error}"));
         let snapshot = SnapshotFile::temporary(self.consensus.snapshots());
-        let mut file = tokio::fs::File::create(snapshot.path()).await.map_err(failed)?;
+        let file = Arc::new(std::fs::File::create(snapshot.path()).map_err(failed)?);
         let mut bytes = 0;
         loop {
             bytes += chunk.data.len() as u64;
             if bytes > head.bytes {
                 return Err(Status::invalid_argument("the snapshot is longer than it said"));
             }
-            file.write_all(&chunk.data).await.map_err(failed)?;
+            let to = file.clone();
+            let written = blocking::run(move || (&*to).write_all(&chunk.data)).await;
+            written.map_err(|error| internal(&error))?.map_err(failed)?;
             match chunks.message().await? {
                 Some(next) => chunk = next,
                 None => break,
             }
         }
-        file.sync_all().await.map_err(failed)?;
+        blocking::run(move || file.sync_all()).await.map_err(|error| internal(&error))?.map_err(failed)?;
         if bytes < head.bytes {
             return Err(Status::data_loss("the snapshot is shorter than it said"));
         }
         // Checked before openraft sees it, which would stop this node over a damaged one.
         let path = snapshot.path().to_owned();
-        let read = tokio::task::spawn_blocking(move || crate::snapshot::check(&path).map(drop)).await;
-        read.map_err(|error| Status::internal(error.to_string()))?
-            .map_err(|error| Status::data_loss(error.to_string()))?;
+        let read = blocking::run(move || crate::snapshot::check(&path).map(drop)).await;
+        read.map_err(|error| internal(&error))?.map_err(|error| Status::data_loss(error.to_string()))?;
         let membership = head.membership.ok_or_else(|| missing("membership"))?;
         let meta = SnapshotMeta {
             last_log_id: head.last.map(wire::read_log_id),

@@ -15,7 +15,7 @@ use openraft::{
 use tokio::sync::watch;
 
 use crate::{
-    Error,
+    Error, blocking,
     snapshot::{self, SnapshotFile},
     state::{APPLIED, SPACES, State, key},
     store::{Step, Store},
@@ -173,8 +173,7 @@ impl StateMachine {
 
 /// Reads a snapshot off the runtime's threads: a large one takes its time.
 async fn read(path: PathBuf) -> Result<State, Error> {
-    let reading = tokio::task::spawn_blocking(move || snapshot::read(&path));
-    reading.await.map_err(|error| Error::Fatal(error.to_string()))?
+    blocking::run(move || snapshot::read(&path)).await?
 }
 
 fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
@@ -191,7 +190,7 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
         let state = self.lock().clone();
         let folder = self.snapshots.clone();
         let meta = meta(&state);
-        let snapshot = tokio::task::spawn_blocking(move || snapshot::write(&folder, &state)).await??;
+        let snapshot = blocking::run(move || snapshot::write(&folder, &state)).await??;
         Ok(Snapshot { meta, snapshot })
     }
 }
@@ -241,7 +240,7 @@ impl RaftStateMachine<Types> for StateMachine {
         let Some(file) = snapshot::current(&self.snapshots) else { return Ok(None) };
         let path = file.path().to_owned();
         // Checked, not read: openraft asks for it twice at every start, and a second state would double the memory.
-        match tokio::task::spawn_blocking(move || snapshot::check(&path)).await? {
+        match blocking::run(move || snapshot::check(&path)).await? {
             Ok(state) => Ok(Some(Snapshot { meta: meta(&state), snapshot: file })),
             // The state it was made from is in the store, checked record by record: openraft has another one made.
             Err(error @ Error::Storage { .. }) => {

@@ -18,7 +18,7 @@ use crate::{
         high_water::{HighWater, Mark},
         sled::SledStore,
     },
-    sync::Syncer,
+    sync::{Syncer, Worker},
     types::term,
 };
 
@@ -65,15 +65,26 @@ impl Storage {
         let store: Arc<dyn Store> = Arc::new(SledStore::open(&store_dir)?);
         let empty = store.scan(&[0], &[0xff]).next().is_none();
         let high_water = HighWater::open(&high_water, empty)?;
+        let (storage, worker) = Self::over(store, high_water, snapshots)?;
+        worker.start()?;
+        Ok(storage)
+    }
+
+    /// Storage over this store and high-water mark, and what makes its writes durable.
+    pub(crate) fn over(
+        store: Arc<dyn Store>,
+        high_water: HighWater,
+        snapshots: PathBuf,
+    ) -> Result<(Self, Worker), Error> {
         let state = StateMachine::load(&*store)?;
         StateMachine::forget_generations_but(&*store, state.generation)?;
         let mark = high_water.mark().clone();
         let applied = state.applied.as_ref().map(|id| id.index);
-        let syncer = Syncer::start(store.clone(), high_water)?;
+        let (syncer, worker) = Syncer::new(store.clone(), high_water);
         let log = Log::new(store.clone(), syncer.clone());
         check_mark(&log, applied, &mark, store.file())?;
         let state_machine = StateMachine::new(store, syncer, snapshots.clone(), state);
-        Ok(Self { log, state_machine, snapshots })
+        Ok((Self { log, state_machine, snapshots }, worker))
     }
 
     /// The config as it is applied here: at once after opening, and whenever it changes.

@@ -1,9 +1,8 @@
 //! One thread that makes writes durable, many at a time, and says so in their order.
 
-use std::{
-    sync::{Arc, mpsc},
-    thread,
-};
+use std::{sync::Arc, thread};
+
+use tokio::sync::mpsc;
 
 use crate::{
     Error,
@@ -34,27 +33,22 @@ pub(crate) enum Raise {
 
 type Done = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
-/// A handle to the thread. The thread ends when the last handle is gone and its queue is empty.
+/// A handle to what makes writes durable, which ends when the last handle is gone and its queue is empty.
 #[derive(Clone)]
 pub(crate) struct Syncer {
-    jobs: mpsc::Sender<(Raise, Done)>,
+    jobs: mpsc::UnboundedSender<(Raise, Done)>,
 }
 
 impl Syncer {
-    /// Starts the thread.
-    pub(crate) fn start(store: Arc<dyn Store>, high_water: HighWater) -> Result<Self, Error> {
-        let (jobs, queue) = mpsc::channel();
-        let file = store.file().to_owned();
-        thread::Builder::new()
-            .name("storage-sync".into())
-            .spawn(move || run(&*store, high_water, &queue))
-            .map_err(|error| Error::io(file, &error))?;
-        Ok(Self { jobs })
+    /// A handle, and what does the work.
+    pub(crate) fn new(store: Arc<dyn Store>, high_water: HighWater) -> (Self, Worker) {
+        let (jobs, queue) = mpsc::unbounded_channel();
+        (Self { jobs }, Worker { store, high_water, queue, failed: None })
     }
 
-    /// Calls `done`, on the thread, once everything written before this call is durable.
+    /// Calls `done`, where the work is done, once everything written before this call is durable.
     pub(crate) fn submit(&self, raise: Raise, done: impl FnOnce(Result<(), Error>) + Send + 'static) {
-        if let Err(mpsc::SendError((_, done))) = self.jobs.send((raise, Box::new(done))) {
+        if let Err(mpsc::error::SendError((_, done))) = self.jobs.send((raise, Box::new(done))) {
             done(Err(Error::Fatal("the storage thread has ended".into())));
         }
     }
@@ -67,23 +61,43 @@ impl Syncer {
     }
 }
 
-fn run(store: &dyn Store, mut high_water: HighWater, queue: &mpsc::Receiver<(Raise, Done)>) {
-    let mut failed: Option<Error> = None;
-    while let Ok(first) = queue.recv() {
-        let mut jobs = vec![first];
-        jobs.extend(queue.try_iter().take(JOBS_MAX));
-        let mut mark = high_water.mark().clone();
-        let mut done = Vec::with_capacity(jobs.len());
-        for (raise, job) in jobs {
+/// The other end of the [`Syncer`]s.
+pub(crate) struct Worker {
+    store: Arc<dyn Store>,
+    high_water: HighWater,
+    queue: mpsc::UnboundedReceiver<(Raise, Done)>,
+    /// A failed barrier leaves the disk in a state that no one knows: nothing after it is acknowledged.
+    failed: Option<Error>,
+}
+
+impl Worker {
+    /// Works on a thread of its own.
+    pub(crate) fn start(mut self) -> Result<(), Error> {
+        let file = self.store.file().to_owned();
+        let run = move || {
+            while let Some(first) = self.queue.blocking_recv() {
+                self.sync(first)
+            }
+        };
+        let thread = thread::Builder::new().name("storage-sync".into()).spawn(run);
+        thread.map(drop).map_err(|error| Error::io(file, &error))
+    }
+
+    /// One barrier, for this job and all that wait behind it.
+    fn sync(&mut self, first: (Raise, Done)) {
+        let mut mark = self.high_water.mark().clone();
+        let mut done = Vec::new();
+        let mut next = Some(first);
+        while let Some((raise, job)) = next {
             raise_mark(&mut mark, raise);
             done.push(job);
+            next = if done.len() < JOBS_MAX { self.queue.try_recv().ok() } else { None };
         }
-        let result = match &failed {
+        let result = match &self.failed {
             Some(error) => Err(error.clone()),
-            None => make_durable(store, &mut high_water, mark),
+            None => self.store.barrier().and_then(|()| self.high_water.write(mark)),
         };
-        // A failed barrier leaves the disk in a state that no one knows: nothing after it is acknowledged.
-        failed = failed.or_else(|| result.clone().err());
+        self.failed = self.failed.take().or_else(|| result.clone().err());
         for job in done {
             job(result.clone());
         }
@@ -98,11 +112,6 @@ fn raise_mark(mark: &mut Mark, raise: Raise) {
         Raise::Applied(applied) => mark.applied = applied,
         Raise::Nothing => {}
     }
-}
-
-fn make_durable(store: &dyn Store, high_water: &mut HighWater, mark: Mark) -> Result<(), Error> {
-    store.barrier()?;
-    high_water.write(mark)
 }
 
 #[cfg(test)]
@@ -154,7 +163,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("high-water");
         let store = Arc::new(FailsOnce { failing: AtomicBool::new(false) });
-        let syncer = Syncer::start(store.clone(), HighWater::open(&path, true).unwrap()).unwrap();
+        let (syncer, worker) = Syncer::new(store.clone(), HighWater::open(&path, true).unwrap());
+        worker.start().unwrap();
         let last = |index| Raise::Last(LogIdRecord { term: 1, index });
         syncer.wait(last(1)).await.unwrap();
         store.failing.store(true, Ordering::SeqCst);
@@ -170,7 +180,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(FailsOnce { failing: AtomicBool::new(false) });
         let high_water = HighWater::open(&dir.path().join("high-water"), true).unwrap();
-        let syncer = Syncer::start(store, high_water).unwrap();
+        let (syncer, worker) = Syncer::new(store, high_water);
+        worker.start().unwrap();
         let (told, mut tell) = tokio::sync::mpsc::unbounded_channel();
         for index in 1..=100 {
             let told = told.clone();

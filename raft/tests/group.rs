@@ -95,15 +95,14 @@ impl Running {
             tokio::net::TcpListener::bind(address.unwrap_or("127.0.0.1:0".parse().unwrap())).await.unwrap();
         let address = listener.local_addr().unwrap();
         let identity = Identity { node_id: NodeId(id), cluster_id: CLUSTER.into(), epoch: 1 };
-        let storage = Storage::open(dir).unwrap();
+        let (storage, tls) = (Storage::open(dir).unwrap(), ca.tls(id));
         let consensus =
-            Consensus::start(storage, identity, ca.tls(id), Arc::new(NoBadNames), settings).await.unwrap();
+            Consensus::start(storage, identity, &tls, Arc::new(NoBadNames), settings).await.unwrap();
         let stop = CancellationToken::new();
         let (served, stopping) = (consensus.clone(), stop.clone());
-        let serving =
-            tokio::spawn(
-                async move { served.serve(listener, tonic::service::Routes::default(), stopping).await },
-            );
+        let serving = tokio::spawn(async move {
+            served.serve(listener, &tls, tonic::service::Routes::default(), stopping).await
+        });
         Self { consensus, address, stop, serving }
     }
 

@@ -48,12 +48,13 @@ async fn start(identity: NodeIdentity, data: TempDir, listener: TcpListener, soc
     let storage = Storage::open(data.path()).unwrap();
     let settings = Settings { promote_after: Duration::from_millis(100), ..Settings::default() };
     let tls = identity.peer_tls().unwrap();
-    let consensus =
-        Consensus::start(storage, identity.raft_identity(), tls, Arc::new(Anything), settings).await.unwrap();
+    let consensus = Consensus::start(storage, identity.raft_identity(), &tls, Arc::new(Anything), settings)
+        .await
+        .unwrap();
     let (installed, installs) = watch::channel(Revision(0));
     let routes = renew::routes(&consensus, &identity, installs);
     let serving = consensus.clone();
-    tokio::spawn(async move { serving.serve(listener, routes, CancellationToken::new()).await });
+    tokio::spawn(async move { serving.serve(listener, &tls, routes, CancellationToken::new()).await });
     let facts = Facts { phase: "ready".to_owned(), ..Facts::default() };
     let cluster = consensus.cluster();
     let (id, name) = (identity.node_id, identity.cluster_id.clone());

@@ -8,7 +8,6 @@ use model::{
     cluster::{ClusterChange, ClusterOutcome},
 };
 use raft::Consensus;
-use tonic::transport::Channel;
 
 /// For a proposal to be committed and applied.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(8);
@@ -20,7 +19,7 @@ pub(crate) trait Group: Clone + Send + Sync + 'static {
     fn leader(&self) -> Option<NodeId>;
 
     /// To another member, mutually authenticated.
-    fn channel(&self, node: NodeId) -> Result<Channel, raft::Error>;
+    fn channel(&self, node: NodeId) -> Result<raft::Channel, raft::Error>;
 
     /// Proposes a change and waits until it is applied here.
     async fn propose(&self, change: ClusterChange, author: &str) -> Result<ClusterOutcome, raft::Error>;
@@ -32,7 +31,7 @@ impl Group for Consensus {
         self.status().leader
     }
 
-    fn channel(&self, node: NodeId) -> Result<Channel, raft::Error> {
+    fn channel(&self, node: NodeId) -> Result<raft::Channel, raft::Error> {
         Consensus::channel(self, node)
     }
 

@@ -35,7 +35,7 @@ impl Group for Shared {
         Some(self.leader.load(Ordering::SeqCst)).filter(|leader| *leader != 0).map(NodeId)
     }
 
-    fn channel(&self, node: NodeId) -> Result<Channel, raft::Error> {
+    fn channel(&self, node: NodeId) -> Result<raft::Channel, raft::Error> {
         let address = self.cluster.borrow().nodes[&node].address.clone();
         let client = self.identity.peer_tls().unwrap().client;
         let name = server_name(node, &self.identity.cluster_id);
@@ -48,7 +48,8 @@ impl Group for Shared {
                 connector.connect(name, stream).await.map(TokioIo::new)
             }
         });
-        Ok(Endpoint::from_static("http://member").connect_with_connector_lazy(connector))
+        let channel = Endpoint::from_static("http://member").connect_with_connector_lazy(connector);
+        Ok(raft::Channel::new(tower::ServiceExt::map_err(channel, |error| raft::CallError(error.into()))))
     }
 
     async fn propose(&self, change: ClusterChange, _: &str) -> Result<ClusterOutcome, raft::Error> {
