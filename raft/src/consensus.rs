@@ -400,10 +400,7 @@ impl Consensus {
         voters.sort_unstable();
         voters.dedup();
         let leads = metrics.current_leader == Some(me.0);
-        let heard = self.inner.leader_heard_ms.load(Ordering::Relaxed);
-        let heard = heard
-            .checked_sub(1)
-            .map(|at| self.inner.started.elapsed().saturating_sub(Duration::from_millis(at)));
+        let heard = self.leader_silent_for();
         let acked = metrics.last_quorum_acked.map(|at| at.elapsed());
         let (leader_contact, contact) = if leads { (Some(Duration::ZERO), acked) } else { (heard, heard) };
         Status {
@@ -510,6 +507,12 @@ impl Consensus {
         self.inner.leader_heard_ms.store(ms + 1, Ordering::Relaxed);
     }
 
+    /// How long ago a leader was last heard; none if never.
+    fn leader_silent_for(&self) -> Option<Duration> {
+        let at = self.inner.leader_heard_ms.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.inner.started.elapsed().saturating_sub(Duration::from_millis(at)))
+    }
+
     /// Whether this node itself was removed from its cluster, as far as it has heard.
     pub fn was_removed_itself(&self) -> bool {
         self.was_removed(self.identity().node_id)
@@ -563,6 +566,8 @@ impl Consensus {
         Err(if sent && matches!(ended, Error::NoQuorum) { Error::TimedOut(timeout) } else { ended })
     }
 
+    /// The leader, once there is one that this node itself is or has heard lately. One that has gone silent is not asked: of a
+    /// call that nobody answers, nobody could say what became of it.
     async fn leader(&self, wait: Duration) -> Result<NodeId, Error> {
         if wait.is_zero() {
             return Err(Error::NoQuorum);
@@ -570,12 +575,21 @@ impl Consensus {
         let mut metrics = self.inner.raft.metrics();
         let known = async {
             loop {
-                if let Some(leader) = metrics.borrow_watched().current_leader {
-                    return Ok(NodeId(leader));
+                let leader = metrics.borrow_watched().current_leader.map(NodeId);
+                let is_heard = || {
+                    let silent = self.leader_silent_for();
+                    silent.is_some_and(|silent| silent <= self.inner.settings.election_max)
+                };
+                if let Some(leader) = leader
+                    && (leader == self.identity().node_id || is_heard())
+                {
+                    return Ok(leader);
                 }
-                WatchReceiver::changed(&mut metrics)
-                    .await
-                    .map_err(|_| Error::Fatal("consensus has ended".into()))?;
+                // openraft doesn't tell that a leader is heard again.
+                let changed = WatchReceiver::changed(&mut metrics);
+                if let Ok(Err(_)) = tokio::time::timeout(self.inner.settings.heartbeat / 2, changed).await {
+                    return Err(Error::Fatal("consensus has ended".into()));
+                }
             }
         };
         tokio::time::timeout(wait, known).await.unwrap_or(Err(Error::NoQuorum))
