@@ -1,20 +1,11 @@
-//! Nodes as processes of their own.
+//! Nodes in one cluster.
 
-use std::{
-    fs::File,
-    io,
-    net::{SocketAddr, TcpListener, UdpSocket},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-};
+use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{
-    http::{self, Answer},
-    until,
-};
+use crate::{Origin, links::Links, node::Node, until};
 
 /// Where `gwnode` is: `$PHALANX_GWNODE`, or beside the tests, built now if it is not there.
 fn gwnode() -> PathBuf {
@@ -32,142 +23,11 @@ fn gwnode() -> PathBuf {
     path
 }
 
-fn free_port() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let address = tcp.local_addr().expect("it is bound");
-        if UdpSocket::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
-
-/// A node. Killed when dropped.
-pub struct Node {
-    /// Where it serves clients.
-    pub proxy: SocketAddr,
-    /// Where it serves other nodes.
-    pub peer: SocketAddr,
-    admin: SocketAddr,
-    /// Its data folder.
-    pub data: PathBuf,
-    program: PathBuf,
-    child: Option<Child>,
-}
-
-impl Node {
-    /// A node that is not started yet, with its data in this folder.
-    pub fn new(program: &Path, data: PathBuf) -> Self {
-        let (proxy, peer, admin) = (free_port(), free_port(), free_port());
-        Self { proxy, peer, admin, data, program: program.to_owned(), child: None }
-    }
-
-    fn spawn(&self) -> Child {
-        let log = File::options().create(true).append(true).open(self.log()).expect("the log can be written");
-        Command::new(&self.program)
-            .args(["run", "--promote-after", "200ms", "--workers", "1", "--grace", "5s", "--data"])
-            .arg(&self.data)
-            .args(["--proxy", &self.proxy.to_string(), "--peer", &self.peer.to_string()])
-            .args(["--admin", &self.admin.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("gwnode starts")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.data.with_extension("log")
-    }
-
-    /// What it has written to its log.
-    pub fn log_text(&self) -> String {
-        std::fs::read_to_string(self.log()).unwrap_or_default()
-    }
-
-    /// Starts it, and waits until it answers on its socket.
-    pub fn start(&mut self) {
-        self.child = Some(self.spawn());
-        until("a node answers on its socket", || {
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            assert!(ended.is_none(), "the node ended: {ended:?}\n{}", self.log_text());
-            self.ask("GET", "/healthz", &Value::Null).ok()
-        });
-    }
-
-    /// Starts it, and waits until it ends by itself.
-    pub fn start_in_vain(&mut self) -> ExitStatus {
-        self.spawn().wait().expect("it can be waited for")
-    }
-
-    /// Ends it with SIGKILL.
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // One that has ended already is as good as killed.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-
-    /// Tells it to stop with SIGTERM, and waits until it has.
-    pub fn stop(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("the node runs");
-        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|sent| sent.success()));
-        child.wait().expect("it can be waited for")
-    }
-
-    /// Asks it something on its socket.
-    pub fn ask(&self, method: &str, target: &str, body: &Value) -> io::Result<Answer> {
-        self.ask_with(method, target, &[], body)
-    }
-
-    /// Asks it something on its socket, with these headers.
-    pub fn ask_with(
-        &self,
-        method: &str,
-        target: &str,
-        headers: &[(&str, &str)],
-        body: &Value,
-    ) -> io::Result<Answer> {
-        http::local(&self.data.join("admin.sock"), method, target, headers, body)
-    }
-
-    /// Asks it something that must be done; gives the answer's JSON.
-    pub fn must(&self, method: &str, target: &str, body: &Value) -> Value {
-        let answer = self.ask(method, target, body).expect("the node answers");
-        let text = String::from_utf8_lossy(&answer.body);
-        assert!((200..300).contains(&answer.status), "{method} {target}: {} {text}", answer.status);
-        answer.json()
-    }
-
-    /// The cluster as it sees it.
-    pub fn status(&self) -> Value {
-        self.ask("GET", "/v1/cluster", &Value::Null).map(|answer| answer.json()).unwrap_or_default()
-    }
-
-    /// Its id.
-    pub fn id(&self) -> u64 {
-        self.status()["node_id"].as_u64().expect("it is in a cluster")
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.kill();
-        if std::thread::panicking() {
-            let log = self.log_text();
-            let lines: Vec<&str> = log.lines().collect();
-            let last = &lines[lines.len().saturating_sub(40)..];
-            eprintln!("--- the end of {}\n{}", self.log().display(), last.join("\n"));
-        }
-    }
-}
-
 /// Several nodes in one cluster.
 pub struct Cluster {
     /// The nodes, in the order in which they joined.
     pub nodes: Vec<Node>,
+    links: Option<Links>,
     program: PathBuf,
     dir: TempDir,
 }
@@ -175,8 +35,17 @@ pub struct Cluster {
 impl Cluster {
     /// Forms a cluster of so many nodes, and waits until all vote.
     pub fn form(count: usize) -> Self {
+        Self::form_by(count, None)
+    }
+
+    /// Forms a cluster whose nodes can be isolated: they reach each other through relays alone.
+    pub fn form_linked(count: usize) -> Self {
+        Self::form_by(count, Some(Links::default()))
+    }
+
+    fn form_by(count: usize, links: Option<Links>) -> Self {
         let (program, dir) = (gwnode(), TempDir::new().expect("a temporary folder"));
-        let mut cluster = Self { nodes: Vec::new(), program, dir };
+        let mut cluster = Self { nodes: Vec::new(), links, program, dir };
         cluster.add().must("POST", "/v1/cluster/init", &json!({}));
         for _ in 1..count {
             cluster.join();
@@ -187,10 +56,24 @@ impl Cluster {
     /// Starts one more node, which is in no cluster yet.
     pub fn add(&mut self) -> &mut Node {
         let data = self.dir.path().join(format!("node{}", self.nodes.len() + 1));
-        let mut node = Node::new(&self.program, data);
+        let mut node = Node::new(&self.program, data, self.links.as_ref());
         node.start();
         self.nodes.push(node);
         self.nodes.last_mut().expect("it was just put there")
+    }
+
+    fn links(&self) -> &Links {
+        self.links.as_ref().expect("the cluster was formed with links")
+    }
+
+    /// Cuts the node at this place off from all others; clients and this test still reach it.
+    pub fn isolate(&self, place: usize) {
+        self.links().cut(place);
+    }
+
+    /// Lets all nodes reach each other again.
+    pub fn heal(&self) {
+        self.links().heal();
     }
 
     /// A join token for one node, made by the first node that runs.
@@ -215,6 +98,28 @@ impl Cluster {
             self.nodes.iter().map(seen).collect::<Option<Vec<()>>>()
         });
         id
+    }
+
+    /// Routes everything to this origin, through the node at this place, and waits until all nodes do.
+    pub fn route_to(&self, origin: &Origin, place: usize) {
+        let document = json!({
+            "version": 1,
+            "upstreams": {"origin": {"targets": [{"address": origin.address.to_string()}]}},
+            "routes": {"all": {"upstream": "origin"}},
+        });
+        let body = json!({"document": document.to_string()});
+        let applied = self.nodes[place].must("POST", "/v1/apply?wait=all", &body);
+        assert_eq!(applied["lagging"], Value::Null, "{applied}");
+    }
+
+    /// All places but this one.
+    pub fn others(&self, place: usize) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|other| *other != place).collect()
+    }
+
+    /// Where the nodes at these places serve clients.
+    pub fn proxies(&self, places: &[usize]) -> Vec<SocketAddr> {
+        places.iter().map(|place| self.nodes[*place].proxy).collect()
     }
 
     /// The place of the leader among the nodes, once there is one among these.

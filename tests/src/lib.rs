@@ -1,17 +1,23 @@
 //! A cluster of real processes, its scenarios and the invariants it is held to.
 //!
-//! [`Cluster`] starts `gwnode` processes on free ports, kills, stops and restarts them; [`until`] waits for conditions; [`Load`]
-//! keeps requests going and remembers every failure.
+//! [`Cluster`] starts `gwnode` processes on free ports, kills, stops, restarts and isolates them; [`until`] waits for
+//! conditions; [`Load`] keeps requests going and remembers every failure.
 
 pub mod cluster;
 pub mod http;
+pub mod links;
 pub mod load;
+pub mod node;
 pub mod origin;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
-pub use cluster::{Cluster, Node};
+pub use cluster::Cluster;
 pub use load::Load;
+pub use node::Node;
 pub use origin::Origin;
 
 /// For anything that a test waits for; a test that needs it all is broken.
@@ -27,4 +33,10 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         assert!(begun.elapsed() < PATIENCE, "it does not come about within {PATIENCE:?}: {what}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// One cluster at a time in each test process, for as long as this is held: several on two cores would test patience.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

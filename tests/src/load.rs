@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::http;
+use crate::{http, until};
 
 /// Traffic through some proxies, each client on a connection that stays.
 pub struct Load {
@@ -57,6 +57,12 @@ impl Load {
         self.done.load(Ordering::Relaxed)
     }
 
+    /// Waits until so many more were made.
+    pub fn goes_on(&self, more: usize) {
+        let so_far = self.done();
+        until("the traffic goes on", || (self.done() >= so_far + more).then_some(()));
+    }
+
     /// Ends it; gives how many requests were made, and each failure.
     pub fn stop(self) -> (usize, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
@@ -65,6 +71,13 @@ impl Load {
         }
         let failures = std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner));
         (self.done.load(Ordering::Relaxed), failures)
+    }
+
+    /// Ends it; not one request may have failed.
+    pub fn stop_without_failure(self) {
+        let (done, failures) = self.stop();
+        let some = &failures[..failures.len().min(5)];
+        assert!(failures.is_empty(), "{} of {done} failed: {some:#?}", failures.len());
     }
 }
 

@@ -1,40 +1,14 @@
 //! What users are promised of a cluster, shown on real processes.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use phalanx_tests::{Cluster, Load, Origin, http, until};
+use phalanx_tests::{Cluster, Load, Origin, alone, http, until};
 use serde_json::{Value, json};
-
-/// One cluster at a time: three of them on two cores would test patience.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Routes everything under `/` to this origin, through the node at this place, and waits until all nodes do.
-fn route(cluster: &Cluster, place: usize, origin: &Origin) {
-    let document = json!({
-        "version": 1,
-        "upstreams": {"origin": {"targets": [{"address": origin.address.to_string()}]}},
-        "routes": {"all": {"upstream": "origin"}},
-    });
-    let body = json!({"document": document.to_string()});
-    let applied = cluster.nodes[place].must("POST", "/v1/apply?wait=all", &body);
-    assert_eq!(applied["lagging"], Value::Null, "{applied}");
-}
-
-fn put_route(cluster: &Cluster, place: usize, name: &str) -> Option<u16> {
-    let spec = json!({"match": [{"path": {"exact": format!("/{name}")}}], "respond": {"status": 200}});
-    let answer = cluster.nodes[place].ask("PUT", &format!("/v1/routes/{name}"), &spec);
-    answer.ok().map(|answer| answer.status)
-}
 
 #[test]
 fn a_write_on_a_follower_is_served_by_all() {
     let _alone = alone();
     let (cluster, origin) = (Cluster::form(3), Origin::start());
     let follower = (cluster.leader() + 1) % 3;
-    route(&cluster, follower, &origin);
+    cluster.route_to(&origin, follower);
     for node in &cluster.nodes {
         assert_eq!(http::get(node.proxy, "/x", &[]).unwrap().status, 200);
         let read = node.must("GET", "/v1/routes/all?consistency=linearizable", &Value::Null);
@@ -48,14 +22,14 @@ fn a_write_on_a_follower_is_served_by_all() {
 fn killing_the_leader_under_traffic_fails_no_request_and_loses_no_acknowledged_write() {
     let _alone = alone();
     let (mut cluster, origin) = (Cluster::form(3), Origin::start());
-    route(&cluster, 0, &origin);
+    cluster.route_to(&origin, 0);
     let leader = cluster.leader();
     let others: Vec<usize> = (0..3).filter(|place| *place != leader).collect();
     let proxies: Vec<_> = others.iter().map(|place| cluster.nodes[*place].proxy).collect();
     let load = Load::start(&proxies, 4, 2_000, "/load");
     let mut acknowledged = Vec::new();
     for n in 0..20 {
-        if put_route(&cluster, others[0], &format!("before-{n}")) == Some(200) {
+        if cluster.nodes[others[0]].put_route(&format!("before-{n}"), "10s").status == 200 {
             acknowledged.push(format!("before-{n}"));
         }
     }
@@ -63,7 +37,7 @@ fn killing_the_leader_under_traffic_fails_no_request_and_loses_no_acknowledged_w
     cluster.nodes[leader].kill();
     let new = cluster.leader_among(&others);
     assert_ne!(new, leader);
-    assert_eq!(put_route(&cluster, others[0], "after"), Some(200));
+    assert_eq!(cluster.nodes[others[0]].put_route("after", "10s").status, 200);
     acknowledged.push("after".to_owned());
     let so_far = load.done();
     until("the traffic goes on", || (load.done() > so_far + 1_000).then_some(()));
@@ -95,7 +69,7 @@ fn killing_the_leader_under_traffic_fails_no_request_and_loses_no_acknowledged_w
 fn one_of_three_that_were_all_killed_serves_alone_and_refuses_writes() {
     let _alone = alone();
     let (mut cluster, origin) = (Cluster::form(3), Origin::start());
-    route(&cluster, 0, &origin);
+    cluster.route_to(&origin, 0);
     cluster.nodes.iter_mut().for_each(phalanx_tests::Node::kill);
     cluster.nodes[1].start();
     assert_eq!(http::get(cluster.nodes[1].proxy, "/x", &[]).unwrap().status, 200);
@@ -105,20 +79,20 @@ fn one_of_three_that_were_all_killed_serves_alone_and_refuses_writes() {
     assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("no_quorum")));
     cluster.nodes[0].start();
     cluster.leader_among(&[0, 1]);
-    assert_eq!(put_route(&cluster, 1, "new"), Some(200));
+    assert_eq!(cluster.nodes[1].put_route("new", "10s").status, 200);
 }
 
 #[test]
 fn a_rolling_restart_fails_no_request_of_those_who_ask_a_ready_node() {
     let _alone = alone();
     let (mut cluster, origin) = (Cluster::form(3), Origin::start());
-    route(&cluster, 0, &origin);
+    cluster.route_to(&origin, 0);
     for place in 0..3 {
         let others: Vec<usize> = (0..3).filter(|other| *other != place).collect();
         let proxies: Vec<_> = others.iter().map(|other| cluster.nodes[*other].proxy).collect();
         let load = Load::start(&proxies, 2, 500, "/load");
         assert!(cluster.nodes[place].stop().success());
-        assert_eq!(put_route(&cluster, others[0], &format!("while-{place}-is-away")), Some(200));
+        assert_eq!(cluster.nodes[others[0]].put_route(&format!("while-{place}-is-away"), "10s").status, 200);
         cluster.nodes[place].start();
         until("it is ready and up to date", || {
             let answer =
@@ -210,7 +184,7 @@ fn a_join_token_is_good_once_and_a_wrong_one_changes_nothing() {
 fn a_damaged_store_is_named_and_the_node_does_not_start() {
     let _alone = alone();
     let mut cluster = Cluster::form(1);
-    assert_eq!(put_route(&cluster, 0, "a"), Some(200));
+    assert_eq!(cluster.nodes[0].put_route("a", "10s").status, 200);
     cluster.nodes[0].kill();
     let file = cluster.nodes[0].data.join("high-water");
     let length = std::fs::metadata(&file).unwrap().len();

@@ -1,0 +1,202 @@
+//! A node as a process of its own.
+
+use std::{
+    fs::File,
+    io,
+    net::{SocketAddr, TcpListener, UdpSocket},
+    ops::Range,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    http::{self, Answer},
+    links::Links,
+    until,
+};
+
+/// An address on loopback whose port is free for TCP and UDP, and stays free while nobody listens there: it is below those
+/// that Linux gives to outgoing connections, one of which would keep a node from coming back.
+fn free_port() -> SocketAddr {
+    const PORTS: Range<u32> = 20_000..32_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Test processes side by side begin at different places.
+        let turn = std::process::id().wrapping_mul(64).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + turn % (PORTS.end - PORTS.start);
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).expect("it is below 32,000")));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// A node. Killed when dropped.
+pub struct Node {
+    /// Where it serves clients.
+    pub proxy: SocketAddr,
+    /// Where other nodes reach it.
+    pub peer: SocketAddr,
+    /// Where it serves the admin API over TLS.
+    pub admin: SocketAddr,
+    /// Its data folder.
+    pub data: PathBuf,
+    listens: SocketAddr,
+    program: PathBuf,
+    child: Option<Child>,
+    pid: Arc<AtomicU32>,
+}
+
+impl Node {
+    /// A node that is not started yet, with its data in this folder; others reach it by way of these links, if any.
+    pub fn new(program: &Path, data: PathBuf, links: Option<&Links>) -> Self {
+        let (proxy, listens, admin) = (free_port(), free_port(), free_port());
+        let pid = Arc::<AtomicU32>::default();
+        let peer = links.map_or(listens, |links| links.lead_to(listens, pid.clone()));
+        Self { proxy, peer, admin, data, listens, program: program.to_owned(), child: None, pid }
+    }
+
+    fn spawn(&self) -> Child {
+        let log = File::options().create(true).append(true).open(self.log()).expect("the log can be written");
+        let child = Command::new(&self.program)
+            .args(["run", "--promote-after", "200ms", "--workers", "1", "--grace", "20s", "--data"])
+            .arg(&self.data)
+            .args(["--proxy", &self.proxy.to_string(), "--admin", &self.admin.to_string()])
+            .args(["--peer", &self.listens.to_string(), "--advertise", &self.peer.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("gwnode starts");
+        self.pid.store(child.id(), Ordering::Relaxed);
+        child
+    }
+
+    fn log(&self) -> PathBuf {
+        self.data.with_extension("log")
+    }
+
+    /// What it has written to its log.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// Starts it, and waits until it answers on its socket.
+    pub fn start(&mut self) {
+        self.child = Some(self.spawn());
+        until("a node answers on its socket", || {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none(), "the node ended: {ended:?}\n{}", self.log_text());
+            self.ask("GET", "/healthz", &Value::Null).ok()
+        });
+    }
+
+    /// Starts it, and waits until it ends by itself.
+    pub fn start_in_vain(&mut self) -> ExitStatus {
+        self.spawn().wait().expect("it can be waited for")
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // One that has ended already is as good as killed.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Tells it to stop with SIGTERM.
+    pub fn terminate(&self) {
+        let child = self.child.as_ref().expect("the node runs");
+        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|sent| sent.success()));
+    }
+
+    /// Tells it to stop with SIGTERM, and waits until it has.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.terminate();
+        self.ended()
+    }
+
+    /// Waits until it has ended.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.child.take().expect("the node runs").wait().expect("it can be waited for")
+    }
+
+    /// Asks it something on its socket.
+    pub fn ask(&self, method: &str, target: &str, body: &Value) -> io::Result<Answer> {
+        self.ask_with(method, target, &[], body)
+    }
+
+    /// Asks it something on its socket, with these headers.
+    pub fn ask_with(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> io::Result<Answer> {
+        http::local(&self.data.join("admin.sock"), method, target, headers, body)
+    }
+
+    /// Asks it something that must be done; gives the answer's JSON.
+    pub fn must(&self, method: &str, target: &str, body: &Value) -> Value {
+        let answer = self.ask(method, target, body).expect("the node answers");
+        let text = String::from_utf8_lossy(&answer.body);
+        assert!((200..300).contains(&answer.status), "{method} {target}: {} {text}", answer.status);
+        answer.json()
+    }
+
+    /// Whether a balancer may send clients to it.
+    pub fn is_ready(&self) -> bool {
+        self.ask("GET", "/readyz", &Value::Null).is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// Tries, for as long as this, to make a route for `/name` of that name; gives the answer.
+    pub fn put_route(&self, name: &str, timeout: &str) -> Answer {
+        let spec = json!({"match": [{"path": {"exact": format!("/{name}")}}], "respond": {"status": 200}});
+        self.ask("PUT", &format!("/v1/routes/{name}?timeout={timeout}"), &spec).expect("the node answers")
+    }
+
+    /// Whether it has a route of this name now.
+    pub fn has_route(&self, name: &str) -> bool {
+        let answer = self.ask("GET", &format!("/v1/routes/{name}"), &Value::Null);
+        answer.is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// Whether the cluster has a route of this name: everything acknowledged before is seen.
+    pub fn cluster_has_route(&self, name: &str) -> bool {
+        let target = format!("/v1/routes/{name}?consistency=linearizable");
+        let answer = self.ask("GET", &target, &Value::Null).expect("the node answers");
+        assert!(matches!(answer.status, 200 | 404), "{} {}", answer.status, answer.json());
+        answer.status == 200
+    }
+
+    /// The cluster as it sees it.
+    pub fn status(&self) -> Value {
+        self.ask("GET", "/v1/cluster", &Value::Null).map(|answer| answer.json()).unwrap_or_default()
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u64 {
+        self.status()["node_id"].as_u64().expect("it is in a cluster")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log_text();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(40)..];
+            eprintln!("--- the end of {}\n{}", self.log().display(), last.join("\n"));
+        }
+    }
+}
