@@ -1,7 +1,6 @@
-//! The bodies that pass through: a request's on its way out, a response's on its way back.
+//! A response's body on its way to the client, and with its end the end of the exchange.
 
 use std::{
-    cell::Cell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -14,60 +13,6 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{connection::Connection, timer, upstream::pool::Lease, worker::Worker};
-
-/// A request's body on its way to a target.
-#[derive(Debug)]
-pub(crate) enum RequestBody {
-    /// None.
-    Empty,
-    /// The client's, as it comes; and when its last byte was handed on, 0 before ([`timer::now_ms`]).
-    Incoming(Incoming, Rc<Cell<u64>>),
-}
-
-impl RequestBody {
-    /// When its last byte was handed on, if that is not before it was sent.
-    pub(crate) fn ended_at_ms(&self) -> Option<Rc<Cell<u64>>> {
-        match self {
-            Self::Empty => None,
-            Self::Incoming(_, ended) => Some(ended.clone()),
-        }
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Incoming(body, ended) => {
-                let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
-                if frame.is_none() || body.is_end_stream() {
-                    ended.set(timer::now_ms());
-                }
-                Poll::Ready(frame)
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Incoming(body, _) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Incoming(body, _) => body.size_hint(),
-        }
-    }
-}
 
 /// A response's body on its way to the client. With its end ends the exchange.
 pub(crate) struct ResponseBody {

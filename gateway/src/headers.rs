@@ -85,6 +85,16 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, trusted: bool) -> Found {
     Found { upgrade, trailers }
 }
 
+/// Takes away from a request's trailers what it may not say in its head: some programs make them one (RFC 9110, section
+/// 6.5.1). A trusted peer has its head for it.
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+    let bad = |name: &&HeaderName| HOP_BY_HOP.contains(name) || is_claim(name.as_str(), false);
+    let bad: Vec<HeaderName> = trailers.keys().filter(bad).cloned().collect();
+    for name in bad {
+        trailers.remove(name);
+    }
+}
+
 /// Takes away from a response what must not go beyond this hop; for an upgrade, `Upgrade` stays.
 pub(crate) fn clean_response(headers: &mut HeaderMap, upgrade: bool) {
     let hop = headers.keys().any(|name| HOP_BY_HOP.contains(name));

@@ -27,6 +27,7 @@ pub mod settings;
 pub mod state;
 mod timer;
 mod upgrade;
+mod upload;
 mod upstream;
 mod violations;
 mod worker;

@@ -1,26 +1,27 @@
 //! The life of one exchange: checked, routed, allowed, changed, forwarded, and answered.
 
-use std::{borrow::Cow, cell::Cell, convert::Infallible, net::IpAddr, rc::Rc, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, convert::Infallible, net::IpAddr, rc::Rc, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts};
-use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::{
-    body::{Ending, RequestBody, ResponseBody},
+    body::{Ending, ResponseBody},
     connection::Connection,
     error::{Fault, X_REQUEST_ID},
     exchange::{Exchange, Refusal},
     forwarded, headers, path,
     plan::{Action, CompiledRoute, Head, Plan},
     router, upgrade,
+    upload::{RequestBody, Upload},
     upstream::{self, Answer},
     worker::Worker,
 };
 
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE: HeaderValue = HeaderValue::from_static("te");
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Why the gateway itself says no.
 enum No {
@@ -42,7 +43,9 @@ pub(crate) async fn handle(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut ending = Ending::of(worker.clone(), connection.clone());
     let id = worker.ids.of(request.headers(), connection.trusted);
-    let mut response = match answer(&worker, &connection, request, &id).await {
+    let (head, body) = request.into_parts();
+    let mut upload = Upload::of(&head, body);
+    let mut response = match answer(&worker, &connection, head, &mut upload, &id).await {
         Ok(response) => response,
         Err(No::Fault(fault)) => {
             worker.metrics.refused(fault.code);
@@ -58,18 +61,22 @@ pub(crate) async fn handle(
             response
         }
     };
+    if let Some(upload) = upload {
+        upload.leave(response.headers_mut());
+    }
     ending.status = response.status();
     response.body_mut().ends(ending);
     Ok(response)
 }
 
+/// The answer; an `upload` that is there at the end is one that no target has answered.
 async fn answer(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
-    request: Request<Incoming>,
+    mut head: Parts,
+    upload: &mut Option<Upload>,
     id: &HeaderValue,
 ) -> Result<Response<ResponseBody>, No> {
-    let (mut head, body) = request.into_parts();
     let limits = &worker.settings.limits;
     if head.headers.len() > limits.headers_max {
         return Err(Fault::headers_too_many().into());
@@ -131,6 +138,9 @@ async fn answer(
             return Ok(finished(route, response));
         }
     };
+    if !may_go_further(&head.method, &mut head.headers) {
+        return Ok(finished(route, Response::new(ResponseBody::empty())));
+    }
     let upstream = weighted
         .pick(worker.turn())
         .and_then(|name| plan.upstream(name))
@@ -166,7 +176,11 @@ async fn answer(
         head.headers.insert(header::TE, TRAILERS);
         head.headers.insert(header::CONNECTION, TE);
     }
-    send(worker, connection, route, &upstream, head, version, body, found).await
+    if upload.is_some() && !head.headers.contains_key(header::CONTENT_LENGTH) {
+        // Said, because hyper takes it that a GET or HEAD of unknown length has no body.
+        head.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
+    }
+    send(worker, connection, route, &upstream, head, version, upload, found).await
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of one exchange, in one place")]
@@ -177,11 +191,11 @@ async fn send(
     upstream: &Arc<crate::plan::CompiledUpstream>,
     head: Parts,
     version: Version,
-    body: Incoming,
+    upload: &mut Option<Upload>,
     found: headers::Found,
 ) -> Result<Response<ResponseBody>, No> {
-    let has_body = !body.is_end_stream();
-    let body = if has_body { RequestBody::Incoming(body, Rc::new(Cell::new(0))) } else { RequestBody::Empty };
+    let has_body = upload.is_some();
+    let body = upload.as_mut().map_or(RequestBody::Empty, Upload::take);
     let mut request = Request::from_parts(head, body);
     let mut tunnel = None;
     if found.upgrade {
@@ -191,9 +205,15 @@ async fn send(
     }
     let asked = tunnel.as_ref().and_then(|_| request.headers().get(header::UPGRADE).cloned());
     let Answer { response, lease } = upstream::forward(worker, upstream, &connection.watch, request).await?;
+    *upload = None;
     if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
         return match tunnel {
             Some(client) if upgrade::agreed(asked.as_ref(), &response) => {
+                if let Some(fault) = connection.watch.refused() {
+                    // It did not wait for the 101, and what it sent was judged as HTTP. It can't be taken back.
+                    lease.discard();
+                    return Err(Fault::bad_request(fault.detail()).into());
+                }
                 Ok(upgrade::tunnel(worker, connection, client, response, lease))
             }
             _ => {
@@ -221,6 +241,22 @@ fn allow(plan: &Plan, route: &CompiledRoute, exchange: &mut Exchange<'_>) -> Res
         policy.ok_or(Fault::UNAVAILABLE)?.request(exchange).map_err(No::Refusal)?;
     }
     Ok(())
+}
+
+/// Counts down how often an OPTIONS or TRACE may be forwarded (RFC 9110, section 7.6.2); false if it is to be answered
+/// here.
+fn may_go_further(method: &Method, headers: &mut HeaderMap) -> bool {
+    if !matches!(*method, Method::OPTIONS | Method::TRACE) {
+        return true;
+    }
+    match headers.get(header::MAX_FORWARDS).and_then(|hops| hops.to_str().ok()?.parse::<u32>().ok()) {
+        None => true,
+        Some(0) => false,
+        Some(hops) => {
+            headers.insert(header::MAX_FORWARDS, HeaderValue::from(hops - 1));
+            true
+        }
+    }
 }
 
 /// To whom the request is addressed (RFC 9112, section 3.2): refused where two readers may take it differently.

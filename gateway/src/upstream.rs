@@ -8,12 +8,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::{
-    body::RequestBody,
     connection::Watch,
     error::Fault,
     headers,
     plan::upstream::{CompiledTarget, CompiledUpstream, TargetHost},
     timer,
+    upload::RequestBody,
     worker::Worker,
 };
 
@@ -22,7 +22,7 @@ pub(crate) mod health;
 pub(crate) mod pool;
 pub(crate) mod resolve;
 
-use pool::{Lease, Sender};
+use pool::{Lease, Link};
 
 /// What a target answered, and the connection on which the rest of it comes.
 pub(crate) struct Answer {
@@ -132,17 +132,17 @@ async fn attempt(
 ) -> Result<Answer, Failed> {
     let pool = worker.pools.of(target.state.id);
     let limit = upstream.spec.timeout.response;
-    let (mut sender, reused) = match if fresh { None } else { pool.take() } {
-        Some(sender) => (sender, true),
+    let (mut link, reused) = match if fresh { None } else { pool.take() } {
+        Some(link) => (link, true),
         None => match connect(worker, target, upstream.spec.timeout.connect).await {
-            Some(sender) => (sender, false),
+            Some(link) => (link, false),
             None => return Err(Failed::unsent(Fault::BAD_GATEWAY, request)),
         },
     };
-    let ended = request.body().ended_at_ms();
+    let upload = request.body().progress();
     let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
-    let sending = sender.try_send_request(request);
-    let lease = Lease::new(sender, pool);
+    let sending = link.sender.try_send_request(request);
+    let lease = Lease::new(link, pool, upload.clone());
     let mut sending = std::pin::pin!(sending);
     let mut wait = limit;
     let sent = loop {
@@ -151,10 +151,10 @@ async fn attempt(
         }
         // The time runs from the request's last byte.
         let now = timer::now_ms();
-        let passed = match ended.as_ref().map(|ended| ended.get()) {
+        let passed = match upload.as_ref().map(|upload| upload.ended_at_ms()) {
             None => limit,
-            Some(0) => Duration::ZERO,
-            Some(ended) => Duration::from_millis(now.saturating_sub(ended)),
+            Some(None) => Duration::ZERO,
+            Some(Some(ended)) => Duration::from_millis(now.saturating_sub(ended)),
         };
         if passed >= limit {
             lease.discard();
@@ -198,7 +198,7 @@ async fn attempt(
     Err(Failed { fault: Fault::BAD_GATEWAY, unsent, blame: true, again: true, reused })
 }
 
-async fn connect(worker: &Rc<Worker>, target: &CompiledTarget, limit: Duration) -> Option<Sender> {
+async fn connect(worker: &Rc<Worker>, target: &CompiledTarget, limit: Duration) -> Option<Link> {
     let connecting = async {
         let address: SocketAddr = match &target.host {
             TargetHost::Address(address) => *address,
@@ -222,10 +222,10 @@ async fn connect(worker: &Rc<Worker>, target: &CompiledTarget, limit: Duration) 
     let (sender, connection) = worker.client.handshake(TokioIo::new(stream)).await.ok()?;
     worker.metrics.upstream_connections_total.add(1);
     // Its failure is told to the exchange that uses it; idle, it is just gone from the pool.
-    tokio::task::spawn_local(async move {
+    let task = tokio::task::spawn_local(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::trace!(%error, "a connection to a target ended early");
         }
     });
-    Some(sender)
+    Some(Link { sender, task })
 }

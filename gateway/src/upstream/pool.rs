@@ -1,13 +1,27 @@
 //! A worker's idle connections to targets.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use hyper::client::conn::http1::SendRequest;
+use tokio::task::JoinHandle;
 
-use crate::{body::RequestBody, settings::Limits, timer};
+use crate::{
+    settings::Limits,
+    timer,
+    upload::{Progress, RequestBody},
+};
 
-/// One side of a connection to a target: what requests are sent by.
-pub(crate) type Sender = SendRequest<RequestBody>;
+/// How long an upload may stand still once its request is answered.
+const UPLOAD_WAIT: Duration = Duration::from_secs(2);
+
+/// A connection to a target.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// What requests are sent by.
+    pub(crate) sender: SendRequest<RequestBody>,
+    /// What reads and writes.
+    pub(crate) task: JoinHandle<()>,
+}
 
 /// A worker's idle connections, by target.
 #[derive(Debug)]
@@ -26,7 +40,7 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: Sender,
+    link: Link,
     since_ms: u64,
 }
 
@@ -55,7 +69,7 @@ impl Pools {
         self.by_target.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
             idle.retain(|idle| {
-                !idle.sender.is_closed() && now.saturating_sub(idle.since_ms) <= self.idle_ms_max
+                !idle.link.sender.is_closed() && now.saturating_sub(idle.since_ms) <= self.idle_ms_max
             });
             !idle.is_empty() || Rc::strong_count(pool) > 1
         });
@@ -64,20 +78,20 @@ impl Pools {
 
 impl Pool {
     /// An idle connection that stands, as far as is known.
-    pub(crate) fn take(&self) -> Option<Sender> {
+    pub(crate) fn take(&self) -> Option<Link> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { sender, .. }) = idle.pop() {
-            if sender.is_ready() {
-                return Some(sender);
+        while let Some(Idle { link, .. }) = idle.pop() {
+            if link.sender.is_ready() {
+                return Some(link);
             }
         }
         None
     }
 
-    fn give(&self, sender: Sender) {
+    fn give(&self, link: Link) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.idle_max {
-            idle.push(Idle { sender, since_ms: timer::now_ms() });
+            idle.push(Idle { link, since_ms: timer::now_ms() });
         }
     }
 }
@@ -85,12 +99,14 @@ impl Pool {
 /// A connection in use. Dropped, it goes back to its pool once its exchange has come to a good end.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    connection: Option<(Sender, Rc<Pool>)>,
+    connection: Option<(Link, Rc<Pool>)>,
+    /// Of the request's body, if there is one.
+    upload: Option<Rc<Progress>>,
 }
 
 impl Lease {
-    pub(crate) fn new(sender: Sender, pool: Rc<Pool>) -> Self {
-        Self { connection: Some((sender, pool)) }
+    pub(crate) fn new(link: Link, pool: Rc<Pool>, upload: Option<Rc<Progress>>) -> Self {
+        Self { connection: Some((link, pool)), upload }
     }
 
     /// Closes the connection.
@@ -101,16 +117,27 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some((mut sender, pool)) = self.connection.take() else { return };
-        if sender.is_ready() {
-            pool.give(sender);
-        } else if !sender.is_closed() {
-            // Its last bytes are being read, or it is being closed: both are soon known.
-            tokio::task::spawn_local(async move {
-                if sender.ready().await.is_ok() {
-                    pool.give(sender);
-                }
-            });
+        let Some((link, pool)) = self.connection.take() else { return };
+        if link.sender.is_ready() {
+            pool.give(link);
+        } else if !link.sender.is_closed() {
+            // Its last bytes are being read, or it is being closed: both are soon known. Or the target has answered
+            // before it had the whole request.
+            tokio::task::spawn_local(come_back(link, pool, self.upload.take()));
+        }
+    }
+}
+
+/// Puts the connection back once it is ready. One whose target no longer takes what is sent to it is closed, so that
+/// neither it nor the client waits for ever.
+async fn come_back(mut link: Link, pool: Rc<Pool>, upload: Option<Rc<Progress>>) {
+    loop {
+        let before = upload.as_ref().map(|upload| upload.bytes());
+        match tokio::time::timeout(UPLOAD_WAIT, link.sender.ready()).await {
+            Ok(Ok(())) => return pool.give(link),
+            Ok(Err(_)) => return,
+            Err(_) if before == upload.as_ref().map(|upload| upload.bytes()) => return link.task.abort(),
+            Err(_) => {}
         }
     }
 }

@@ -1,0 +1,155 @@
+//! A request's body: on its way to a target, or left behind where nobody wants it.
+
+use std::{
+    cell::Cell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header, request::Parts};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::{headers, timer};
+
+/// The most bytes of a body that nobody wants that are read, so that its connection can be kept.
+const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// How far a body has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// When its last byte was handed on ([`timer::now_ms`]); 0 before.
+    ended_at_ms: Cell<u64>,
+    /// How many bytes have been handed on.
+    bytes: Cell<u64>,
+}
+
+impl Progress {
+    /// When its last byte was handed on ([`timer::now_ms`]).
+    pub(crate) fn ended_at_ms(&self) -> Option<u64> {
+        Some(self.ended_at_ms.get()).filter(|at| *at != 0)
+    }
+
+    /// How many bytes have been handed on, without the framing.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+}
+
+/// The body that a client sends, until it is known who takes it.
+pub(crate) struct Upload {
+    /// None once it is on its way to a target.
+    body: Option<Incoming>,
+    progress: Rc<Progress>,
+    /// Whether the client may wait for a 100 before it sends it.
+    expected: bool,
+}
+
+impl Upload {
+    /// The request's body, if it has one.
+    pub(crate) fn of(head: &Parts, body: Incoming) -> Option<Self> {
+        if body.is_end_stream() {
+            return None;
+        }
+        let expected = head.headers.contains_key(header::EXPECT);
+        Some(Self { body: Some(body), progress: Rc::default(), expected })
+    }
+
+    /// The body, to be sent to a target.
+    pub(crate) fn take(&mut self) -> RequestBody {
+        match self.body.take() {
+            Some(body) => RequestBody::Incoming(body, self.progress.clone()),
+            None => RequestBody::Empty,
+        }
+    }
+
+    /// The request is answered by the gateway itself. A small body that is still to come is read and thrown away, so that
+    /// the next request can follow it. If there is more, or if the client may leave it out, the connection ends with the
+    /// response, which says so (RFC 9110, sections 9.3 and 10.1.1; RFC 9112, section 9.6).
+    pub(crate) fn leave(self, response: &mut HeaderMap) {
+        match self.body {
+            Some(body) if !self.expected && body.size_hint().lower() <= UNWANTED_BYTES_MAX => {
+                tokio::task::spawn_local(read_away(body));
+            }
+            None if self.progress.ended_at_ms().is_some() => {}
+            _ => {
+                response.insert(header::CONNECTION, CLOSE);
+            }
+        }
+    }
+}
+
+/// Reads a body to its end, or up to the most that is read of one; hyper ends the connection of one that is given up.
+async fn read_away(mut body: Incoming) {
+    let mut bytes = 0;
+    while bytes <= UNWANTED_BYTES_MAX
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
+}
+
+/// A request's body on its way to a target.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// None.
+    Empty,
+    /// The client's, as it comes.
+    Incoming(Incoming, Rc<Progress>),
+}
+
+impl RequestBody {
+    /// How far it has come, if there is one.
+    pub(crate) fn progress(&self) -> Option<Rc<Progress>> {
+        match self {
+            Self::Empty => None,
+            Self::Incoming(_, progress) => Some(progress.clone()),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Incoming(body, progress) => {
+                let mut frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
+                if let Some(Ok(frame)) = &mut frame {
+                    let more = frame.data_ref().map_or(0, |data| data.len() as u64);
+                    progress.bytes.set(progress.bytes.get() + more);
+                    if let Some(trailers) = frame.trailers_mut() {
+                        headers::clean_trailers(trailers);
+                    }
+                }
+                if frame.is_none() || body.is_end_stream() {
+                    progress.ended_at_ms.set(timer::now_ms());
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Incoming(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Incoming(body, _) => body.size_hint(),
+        }
+    }
+}
