@@ -39,7 +39,8 @@ fn ms(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Sends a call and gives its answer; a connection that never stood is told from one that broke.
+/// Sends a call and gives its answer; a connection that never stood is told from one that broke, and what the leader
+/// refuses from what came between.
 async fn call<T>(
     timeout: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
@@ -47,6 +48,8 @@ async fn call<T>(
     match tokio::time::timeout(timeout, call).await {
         Ok(Ok(reply)) => Ok(reply.into_inner()),
         Ok(Err(status)) if never_connected(&status) => Err(Forwarded::NotReady),
+        // What the other side has said itself has no source; what tonic made of a broken connection has, whatever its code.
+        Ok(Err(status)) if std::error::Error::source(&status).is_some() => Err(Forwarded::Lost),
         Ok(Err(status)) if status.code() == tonic::Code::Unavailable => Err(Forwarded::Lost),
         Ok(Err(status)) if status.code() == tonic::Code::Cancelled => Err(Forwarded::Lost),
         Ok(Err(status)) => {
@@ -217,6 +220,17 @@ fn read_failure(failure: proto::Failure) -> Forwarded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_broke_on_the_way_is_no_refusal() {
+        let made =
+            |status: Status| call(Duration::from_secs(1), async { Err::<tonic::Response<()>, _>(status) });
+        let broken = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+        assert_eq!(broken.code(), tonic::Code::Unknown);
+        assert!(matches!(made(broken).await, Err(Forwarded::Lost)));
+        let refused = made(Status::permission_denied("not a member")).await;
+        assert!(matches!(refused, Err(Forwarded::Failed(Error::Refused { .. }))));
+    }
 
     #[test]
     fn a_failure_survives_the_wire() {
