@@ -5,9 +5,9 @@ use std::{net::SocketAddr, path::PathBuf, process::Command};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Origin, links::Links, node::Node, until};
+use crate::{Admin, Origin, links::Links, node::Node, until};
 
-/// Where `gwnode` is: `$PHALANX_GWNODE`, or beside the tests, built now if it is not there.
+/// Where `gwnode` is, with `gwctl` beside it: `$PHALANX_GWNODE`, or beside the tests, built now if it is not there.
 fn gwnode() -> PathBuf {
     if let Some(path) = std::env::var_os("PHALANX_GWNODE") {
         return path.into();
@@ -27,6 +27,8 @@ fn gwnode() -> PathBuf {
 pub struct Cluster {
     /// The nodes, in the order in which they joined.
     pub nodes: Vec<Node>,
+    /// What the first one said when it formed the cluster: the CA's certificate and the first admin token among it.
+    pub formed: Value,
     links: Option<Links>,
     program: PathBuf,
     dir: TempDir,
@@ -45,8 +47,8 @@ impl Cluster {
 
     fn form_by(count: usize, links: Option<Links>) -> Self {
         let (program, dir) = (gwnode(), TempDir::new().expect("a temporary folder"));
-        let mut cluster = Self { nodes: Vec::new(), links, program, dir };
-        cluster.add().must("POST", "/v1/cluster/init", &json!({}));
+        let mut cluster = Self { nodes: Vec::new(), formed: Value::Null, links, program, dir };
+        cluster.formed = cluster.add().admin.must("POST", "/v1/cluster/init", &json!({}));
         for _ in 1..count {
             cluster.join();
         }
@@ -78,7 +80,7 @@ impl Cluster {
 
     /// A join token for one node, made by the first node that runs.
     pub fn token(&self) -> String {
-        let made = self.nodes[0].must("POST", "/v1/cluster/tokens", &json!({}));
+        let made = self.nodes[0].admin.must("POST", "/v1/cluster/tokens", &json!({}));
         made["token"].as_str().expect("a token").to_owned()
     }
 
@@ -86,11 +88,11 @@ impl Cluster {
     pub fn join(&mut self) -> u64 {
         let (token, address) = (self.token(), self.nodes[0].peer.to_string());
         let joined =
-            self.add().must("POST", "/v1/cluster/join", &json!({"address": address, "token": token}));
+            self.add().admin.must("POST", "/v1/cluster/join", &json!({"address": address, "token": token}));
         let id = joined["node_id"].as_u64().expect("an id");
         until("the new node votes, and all see that it is healthy", || {
             let seen = |node: &Node| {
-                let status = node.status();
+                let status = node.admin.status();
                 let members = status["members"].as_array()?;
                 let it = members.iter().find(|member| member["id"] == id)?;
                 (it["role"] == "voter" && it["health"] == "healthy").then_some(())
@@ -108,8 +110,13 @@ impl Cluster {
             "routes": {"all": {"upstream": "origin"}},
         });
         let body = json!({"document": document.to_string()});
-        let applied = self.nodes[place].must("POST", "/v1/apply?wait=all", &body);
+        let applied = self.nodes[place].admin.must("POST", "/v1/apply?wait=all", &body);
         assert_eq!(applied["lagging"], Value::Null, "{applied}");
+    }
+
+    /// The admin API of the node at this place.
+    pub fn admin(&self, place: usize) -> &Admin {
+        &self.nodes[place].admin
     }
 
     /// All places but this one.
@@ -122,11 +129,22 @@ impl Cluster {
         places.iter().map(|place| self.nodes[*place].proxy).collect()
     }
 
+    /// Runs gwctl; gives what it says.
+    pub fn gwctl(&self, arguments: &[&str]) -> String {
+        let program = self.program.with_file_name("gwctl");
+        let contexts = self.dir.path().join("contexts.toml");
+        let ran = Command::new(program).args(arguments).env("PHALANX_CONTEXT", contexts).output();
+        let ran = ran.expect("gwctl runs");
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(ran.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&ran.stderr));
+        said
+    }
+
     /// The place of the leader among the nodes, once there is one among these.
     pub fn leader_among(&self, places: &[usize]) -> usize {
         until("there is a leader", || {
             places.iter().copied().find(|place| {
-                let status = self.nodes[*place].status();
+                let status = self.nodes[*place].admin.status();
                 status["leader"].is_u64() && status["leader"] == status["node_id"]
             })
         })

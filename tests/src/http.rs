@@ -77,21 +77,47 @@ pub fn exchange<S: Read + Write>(
         let (name, value) = line.split_once(':').ok_or_else(|| broken("a header without a colon"))?;
         answer.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
+    if method == "HEAD" || matches!(answer.status, 204 | 304) {
+        return Ok(answer);
+    }
     if let Some(length) = answer.header("content-length") {
         let length: usize = length.parse().map_err(|_| broken("a bad Content-Length"))?;
         answer.body.resize(length, 0);
-        stream.read_exact(&mut answer.body)?;
+        stream.read_exact(&mut answer.body).map_err(|_| broken("an answer that broke off"))?;
     } else if answer.header("transfer-encoding").is_some() {
         return Err(broken("a chunked answer, which no test expects"));
     }
     Ok(answer)
 }
 
-/// One request to a proxy on a connection of its own.
-pub fn get(proxy: SocketAddr, target: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
+/// A connection to a proxy.
+pub fn connect(proxy: SocketAddr) -> io::Result<BufReader<TcpStream>> {
     let stream = TcpStream::connect(proxy)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    exchange(&mut BufReader::new(stream), "GET", target, headers, b"")
+    stream.set_nodelay(true)?;
+    Ok(BufReader::new(stream))
+}
+
+/// One request to a proxy on a connection of its own.
+pub fn get(proxy: SocketAddr, target: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
+    exchange(&mut connect(proxy)?, "GET", target, headers, b"")
+}
+
+/// One request to a proxy on this connection, which is made if there is none, and kept if both sides will.
+pub fn get_on(
+    connection: &mut Option<BufReader<TcpStream>>,
+    proxy: SocketAddr,
+    target: &str,
+) -> io::Result<Answer> {
+    let mut stream = match connection.take() {
+        Some(stream) => stream,
+        None => connect(proxy)?,
+    };
+    let answer = exchange(&mut stream, "GET", target, &[], b"")?;
+    if answer.header("connection").is_none_or(|value| !value.eq_ignore_ascii_case("close")) {
+        *connection = Some(stream);
+    }
+    Ok(answer)
 }
 
 /// One request on a node's own socket.

@@ -3,22 +3,27 @@
 //! [`Cluster`] starts `gwnode` processes on free ports, kills, stops, restarts and isolates them; [`until`] waits for
 //! conditions; [`Load`] keeps requests going and remembers every failure.
 
+pub mod admin;
+mod balancer;
 pub mod cluster;
 pub mod http;
 pub mod links;
 pub mod load;
 pub mod node;
 pub mod origin;
+pub mod written;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+pub use admin::Admin;
 pub use cluster::Cluster;
 pub use load::Load;
 pub use node::Node;
 pub use origin::Origin;
+pub use written::{Writers, Written};
 
 /// For anything that a test waits for; a test that needs it all is broken.
 const PATIENCE: Duration = Duration::from_secs(60);

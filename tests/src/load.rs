@@ -1,8 +1,7 @@
 //! Requests that keep coming at a steady rate, and every failure among them.
 
 use std::{
-    io::BufReader,
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,9 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{http, until};
+use crate::{Node, balancer::Balancer, http, until};
 
-/// Traffic through some proxies, each client on a connection that stays.
+/// Makes one request, or says why it failed.
+type Client = Box<dyn FnMut() -> Result<(), String> + Send>;
+
+/// Traffic from some clients.
 pub struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
@@ -22,25 +24,42 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `clients` clients for each of these proxies, with `rate` requests a second among them all.
+    /// Starts `clients` clients for each of these proxies, each on a connection that stays, with `rate` requests a second among
+    /// them all.
     pub fn start(proxies: &[SocketAddr], clients: usize, rate: u32, target: &str) -> Self {
-        let (stop, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let failures = Arc::<Mutex<Vec<String>>>::default();
-        let count = u32::try_from(proxies.len() * clients).expect("a handful of clients");
-        let pause = Duration::from_secs(1) * count / rate;
-        let clients = proxies.iter().flat_map(|proxy| std::iter::repeat_n(*proxy, clients)).map(|proxy| {
+        let client = |proxy: SocketAddr| {
+            let (mut connection, target) = (None, target.to_owned());
+            Box::new(move || {
+                let answer = http::get_on(&mut connection, proxy, &target);
+                answer.map_err(|error| format!("{proxy}: {error}")).and_then(|answer| must_be_ok(&answer))
+            }) as Client
+        };
+        let proxies = proxies.iter().flat_map(|proxy| std::iter::repeat_n(*proxy, clients));
+        Self::keep_up(Arc::default(), proxies.map(client).collect(), rate)
+    }
+
+    /// Starts `clients` clients of a balancer in front of these nodes, with `rate` requests a second among them all.
+    pub fn start_balanced(nodes: &[Node], clients: usize, rate: u32, target: &str) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let balancer = Balancer::start(nodes, stop.clone());
+        let client = |at| {
+            let (mut client, target) = (balancer.client(at), target.to_owned());
+            Box::new(move || client.get(&target).and_then(|answer| must_be_ok(&answer))) as Client
+        };
+        Self::keep_up(stop, (0..clients).map(client).collect(), rate)
+    }
+
+    fn keep_up(stop: Arc<AtomicBool>, clients: Vec<Client>, rate: u32) -> Self {
+        let (done, failures) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<String>>>::default());
+        let pause =
+            Duration::from_secs(1) * u32::try_from(clients.len()).expect("a handful of clients") / rate;
+        let clients = clients.into_iter().map(|mut client| {
             let (stop, done, failures) = (stop.clone(), done.clone(), failures.clone());
-            let target = target.to_owned();
             thread::spawn(move || {
-                let mut connection: Option<BufReader<TcpStream>> = None;
                 let mut due = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
-                    if let Err(failure) = one(&mut connection, proxy, &target) {
-                        connection = None;
-                        failures
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push(format!("{proxy}: {failure}"));
+                    if let Err(failure) = client() {
+                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
                     }
                     done.fetch_add(1, Ordering::Relaxed);
                     due += pause;
@@ -81,17 +100,6 @@ impl Load {
     }
 }
 
-fn one(connection: &mut Option<BufReader<TcpStream>>, proxy: SocketAddr, target: &str) -> Result<(), String> {
-    let stream = match connection {
-        Some(stream) => stream,
-        None => {
-            let stream = TcpStream::connect(proxy).map_err(|error| format!("connect: {error}"))?;
-            stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(|error| error.to_string())?;
-            stream.set_nodelay(true).map_err(|error| error.to_string())?;
-            connection.insert(BufReader::new(stream))
-        }
-    };
-    let answer =
-        http::exchange(stream, "GET", target, &[], b"").map_err(|error| format!("exchange: {error}"))?;
+fn must_be_ok(answer: &http::Answer) -> Result<(), String> {
     if answer.status == 200 { Ok(()) } else { Err(format!("status {}", answer.status)) }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     fs::File,
-    io,
     net::{SocketAddr, TcpListener, UdpSocket},
     ops::Range,
     path::{Path, PathBuf},
@@ -13,13 +12,9 @@ use std::{
     },
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::{
-    http::{self, Answer},
-    links::Links,
-    until,
-};
+use crate::{Admin, links::Links, until};
 
 /// An address on loopback whose port is free for TCP and UDP, and stays free while nobody listens there: it is below those
 /// that Linux gives to outgoing connections, one of which would keep a node from coming back.
@@ -44,7 +39,9 @@ pub struct Node {
     /// Where other nodes reach it.
     pub peer: SocketAddr,
     /// Where it serves the admin API over TLS.
-    pub admin: SocketAddr,
+    pub admin_tls: SocketAddr,
+    /// Its admin API, on its socket.
+    pub admin: Admin,
     /// Its data folder.
     pub data: PathBuf,
     listens: SocketAddr,
@@ -56,10 +53,11 @@ pub struct Node {
 impl Node {
     /// A node that is not started yet, with its data in this folder; others reach it by way of these links, if any.
     pub fn new(program: &Path, data: PathBuf, links: Option<&Links>) -> Self {
-        let (proxy, listens, admin) = (free_port(), free_port(), free_port());
+        let (proxy, listens, admin_tls) = (free_port(), free_port(), free_port());
+        let admin = Admin::at(&data);
         let pid = Arc::<AtomicU32>::default();
         let peer = links.map_or(listens, |links| links.lead_to(listens, pid.clone()));
-        Self { proxy, peer, admin, data, listens, program: program.to_owned(), child: None, pid }
+        Self { proxy, peer, admin_tls, admin, data, listens, program: program.to_owned(), child: None, pid }
     }
 
     fn spawn(&self) -> Child {
@@ -67,7 +65,7 @@ impl Node {
         let child = Command::new(&self.program)
             .args(["run", "--promote-after", "200ms", "--workers", "1", "--grace", "20s", "--data"])
             .arg(&self.data)
-            .args(["--proxy", &self.proxy.to_string(), "--admin", &self.admin.to_string()])
+            .args(["--proxy", &self.proxy.to_string(), "--admin", &self.admin_tls.to_string()])
             .args(["--peer", &self.listens.to_string(), "--advertise", &self.peer.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -93,7 +91,7 @@ impl Node {
         until("a node answers on its socket", || {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             assert!(ended.is_none(), "the node ended: {ended:?}\n{}", self.log_text());
-            self.ask("GET", "/healthz", &Value::Null).ok()
+            self.admin.ask("GET", "/healthz", &Value::Null).ok()
         });
     }
 
@@ -127,65 +125,6 @@ impl Node {
     /// Waits until it has ended.
     pub fn ended(&mut self) -> ExitStatus {
         self.child.take().expect("the node runs").wait().expect("it can be waited for")
-    }
-
-    /// Asks it something on its socket.
-    pub fn ask(&self, method: &str, target: &str, body: &Value) -> io::Result<Answer> {
-        self.ask_with(method, target, &[], body)
-    }
-
-    /// Asks it something on its socket, with these headers.
-    pub fn ask_with(
-        &self,
-        method: &str,
-        target: &str,
-        headers: &[(&str, &str)],
-        body: &Value,
-    ) -> io::Result<Answer> {
-        http::local(&self.data.join("admin.sock"), method, target, headers, body)
-    }
-
-    /// Asks it something that must be done; gives the answer's JSON.
-    pub fn must(&self, method: &str, target: &str, body: &Value) -> Value {
-        let answer = self.ask(method, target, body).expect("the node answers");
-        let text = String::from_utf8_lossy(&answer.body);
-        assert!((200..300).contains(&answer.status), "{method} {target}: {} {text}", answer.status);
-        answer.json()
-    }
-
-    /// Whether a balancer may send clients to it.
-    pub fn is_ready(&self) -> bool {
-        self.ask("GET", "/readyz", &Value::Null).is_ok_and(|answer| answer.status == 200)
-    }
-
-    /// Tries, for as long as this, to make a route for `/name` of that name; gives the answer.
-    pub fn put_route(&self, name: &str, timeout: &str) -> Answer {
-        let spec = json!({"match": [{"path": {"exact": format!("/{name}")}}], "respond": {"status": 200}});
-        self.ask("PUT", &format!("/v1/routes/{name}?timeout={timeout}"), &spec).expect("the node answers")
-    }
-
-    /// Whether it has a route of this name now.
-    pub fn has_route(&self, name: &str) -> bool {
-        let answer = self.ask("GET", &format!("/v1/routes/{name}"), &Value::Null);
-        answer.is_ok_and(|answer| answer.status == 200)
-    }
-
-    /// Whether the cluster has a route of this name: everything acknowledged before is seen.
-    pub fn cluster_has_route(&self, name: &str) -> bool {
-        let target = format!("/v1/routes/{name}?consistency=linearizable");
-        let answer = self.ask("GET", &target, &Value::Null).expect("the node answers");
-        assert!(matches!(answer.status, 200 | 404), "{} {}", answer.status, answer.json());
-        answer.status == 200
-    }
-
-    /// The cluster as it sees it.
-    pub fn status(&self) -> Value {
-        self.ask("GET", "/v1/cluster", &Value::Null).map(|answer| answer.json()).unwrap_or_default()
-    }
-
-    /// Its id.
-    pub fn id(&self) -> u64 {
-        self.status()["node_id"].as_u64().expect("it is in a cluster")
     }
 }
 

@@ -1,20 +1,31 @@
-//! An origin that answers every request and counts them.
+//! An origin that answers every request and counts them, and holds some back until told.
 
 use std::{
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
 };
 
+/// Where a request is held back until [`Origin::release`].
+pub const HELD: &str = "/held";
+
 /// An origin. Its threads end with the test's process.
 pub struct Origin {
     /// Where it listens.
     pub address: SocketAddr,
-    served: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    served: AtomicUsize,
+    /// How many requests wait.
+    held: Mutex<usize>,
+    released: Condvar,
 }
 
 impl Origin {
@@ -22,25 +33,36 @@ impl Origin {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
-        let served = Arc::<AtomicUsize>::default();
-        let counting = served.clone();
+        let shared = Arc::<Shared>::default();
+        let serving = shared.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let counting = counting.clone();
-                thread::spawn(move || serve(stream, &counting));
+                let serving = serving.clone();
+                thread::spawn(move || serve(stream, &serving));
             }
         });
-        Self { address, served }
+        Self { address, shared }
     }
 
     /// How many requests it has answered.
     pub fn served(&self) -> usize {
-        self.served.load(Ordering::Relaxed)
+        self.shared.served.load(Ordering::Relaxed)
+    }
+
+    /// How many requests are held back.
+    pub fn held(&self) -> usize {
+        *self.shared.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers what is held back.
+    pub fn release(&self) {
+        *self.shared.held.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+        self.shared.released.notify_all();
     }
 }
 
 /// Answers requests without bodies with their own head, until the connection ends.
-fn serve(stream: TcpStream, served: &AtomicUsize) {
+fn serve(stream: TcpStream, shared: &Shared) {
     let mut stream = BufReader::new(stream);
     loop {
         let mut head = String::new();
@@ -50,7 +72,12 @@ fn serve(stream: TcpStream, served: &AtomicUsize) {
                 Ok(_) => {}
             }
         }
-        served.fetch_add(1, Ordering::Relaxed);
+        if head.split(' ').nth(1) == Some(HELD) {
+            let mut held = shared.held.lock().unwrap_or_else(PoisonError::into_inner);
+            *held += 1;
+            drop(shared.released.wait_while(held, |held| *held > 0));
+        }
+        shared.served.fetch_add(1, Ordering::Relaxed);
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}", head.len());
         if stream.get_mut().write_all(answer.as_bytes()).is_err() {
             return;
