@@ -12,7 +12,7 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{connection::Connection, timer, upstream::pool::Lease, worker::Worker};
+use crate::{access::Note, connection::Connection, timer, upstream::pool::Lease, worker::Worker};
 
 /// A response's body on its way to the client. With its end ends the exchange.
 pub(crate) struct ResponseBody {
@@ -32,6 +32,10 @@ pub(crate) struct Ending {
     connection: Rc<Connection>,
     /// What the client is answered with.
     pub(crate) status: StatusCode,
+    /// For the access log.
+    pub(crate) note: Note,
+    /// How many bytes of the response's body hyper has taken.
+    bytes_out: u64,
     began: Instant,
 }
 
@@ -39,7 +43,14 @@ impl Ending {
     /// The exchange begins. Until it is answered its status is that of a client that went away.
     pub(crate) fn of(worker: Rc<Worker>, connection: Rc<Connection>) -> Self {
         connection.begin();
-        Self { worker, connection, status: StatusCode::REQUEST_TIMEOUT, began: timer::refresh() }
+        Self {
+            worker,
+            connection,
+            status: StatusCode::REQUEST_TIMEOUT,
+            note: Note::default(),
+            bytes_out: 0,
+            began: timer::refresh(),
+        }
     }
 }
 
@@ -69,6 +80,9 @@ impl Drop for Ending {
     fn drop(&mut self) {
         let duration = timer::refresh().saturating_duration_since(self.began);
         self.worker.metrics.answered(self.status, duration);
+        if let Some((log, entry)) = self.worker.access.as_ref().zip(self.note.take()) {
+            log.write(&entry, self.status, self.bytes_out, duration);
+        }
         self.connection.end();
     }
 }
@@ -81,11 +95,16 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.get_mut().source {
-            Source::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Source::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Source::Upstream(body, _) => Pin::new(body).poll_frame(cx),
+        let this = self.get_mut();
+        let frame = match &mut this.source {
+            Source::Full(bytes) if bytes.is_empty() => None,
+            Source::Full(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Source::Upstream(body, _) => std::task::ready!(Pin::new(body).poll_frame(cx)),
+        };
+        if let Some((exchange, Ok(frame))) = this.exchange.as_mut().zip(frame.as_ref()) {
+            exchange.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

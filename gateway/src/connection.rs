@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::{
+    access::Entry,
     error::Fault,
     framing::{self, guard::Guard},
     proxy,
@@ -301,5 +303,10 @@ fn refuse(worker: &Worker, connection: &Connection, status: u16) -> Bytes {
     let fault = Fault::of_head(status, connection.watch.refused());
     worker.metrics.refused_head(fault.status);
     worker.metrics.refused(fault.code);
-    fault.message(&worker.ids.make())
+    let id = worker.ids.make();
+    if let Some(access) = &worker.access {
+        let entry = Entry::refused(connection.peer.ip().to_canonical(), id.clone());
+        access.write(&entry, fault.status, 0, Duration::ZERO);
+    }
+    fault.message(&id)
 }

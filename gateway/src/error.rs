@@ -1,6 +1,6 @@
 //! What can go wrong: with the data plane itself, and with a request, as the client is told.
 
-use std::{borrow::Cow, io, net::SocketAddr, time::SystemTime};
+use std::{borrow::Cow, io, net::SocketAddr, path::PathBuf, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -19,6 +19,14 @@ pub enum Error {
         /// Why.
         error: io::Error,
     },
+    /// The access log's file can't be opened.
+    #[error("write the access log to {path}: {error}", path = path.display())]
+    AccessLog {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// A thread or its runtime could not be had.
     #[error("start a worker: {0}")]
     Worker(io::Error),
@@ -32,7 +40,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Listen { .. } => Code::Conflict,
-            Self::Worker(_) => Code::Unavailable,
+            Self::AccessLog { .. } | Self::Worker(_) => Code::Unavailable,
             Self::Metrics(_) => Code::Conflict,
         }
     }

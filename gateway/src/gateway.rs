@@ -47,14 +47,16 @@ impl Gateway {
         mut config: watch::Receiver<Arc<Config>>,
         registry: &prometheus::Registry,
     ) -> Result<Self, Error> {
-        let metrics: Vec<Arc<Metrics>> = (0..settings.worker_count()).map(|_| Arc::default()).collect();
+        let mut metrics: Vec<Arc<Metrics>> = (0..settings.worker_count()).map(|_| Arc::default()).collect();
+        let others = Arc::<Metrics>::default();
         let plan = Arc::new(ArcSwap::from_pointee(Plan::empty()));
         let (publish, installed) =
             watch::channel(Installed { revision: Plan::empty().revision(), error: None });
         let first = config.borrow_and_update().clone();
         let failures = Failures::new(registry)?;
         install(&plan, &first, &publish, &failures);
-        let server = Server::start(Arc::new(settings), plan.clone(), &metrics)?;
+        let server = Server::start(Arc::new(settings), plan.clone(), &metrics, others.clone())?;
+        metrics.push(others);
         registry.register(Box::new(Collected::new(metrics)?))?;
         let (installer, ended) = watch::channel(());
         spawn_installer(plan.clone(), config, publish, failures, ended)?;

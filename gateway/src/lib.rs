@@ -4,6 +4,7 @@
 //! reads requests through the `framing` guard, and `proxy` is the life of one exchange. [`plan`] is a config compiled,
 //! [`install`] makes the next one from the last, `router` finds the route and [`policy`] has the traffic behaviours.
 
+pub mod access;
 mod body;
 mod check;
 pub mod cidr;
@@ -32,6 +33,7 @@ mod upstream;
 mod violations;
 mod worker;
 
+pub use access::AccessLog;
 pub use check::check;
 pub use error::Error;
 pub use gateway::{Gateway, Installed};

@@ -66,6 +66,7 @@ pub(crate) struct Metrics {
     pub(crate) retries: Count,
     pub(crate) ejections: Count,
     pub(crate) tunnels: Count,
+    pub(crate) access_log_dropped: Count,
 }
 
 impl Metrics {
@@ -104,7 +105,7 @@ pub(crate) struct Collected {
 
 type Read = fn(&Metrics) -> &Count;
 
-const COUNTERS: [(&str, &str, Read); 8] = [
+const COUNTERS: [(&str, &str, Read); 9] = [
     ("phalanx_framing_refusals_total", "Connections ended for bad framing.", |m| &m.framing_refusals),
     ("phalanx_connections_total", "Connections of clients.", |m| &m.connections_total),
     ("phalanx_connections_refused_total", "Connections closed at once, above the cap.", |m| {
@@ -115,6 +116,9 @@ const COUNTERS: [(&str, &str, Read); 8] = [
     ("phalanx_retries_total", "Attempts after a request's first.", |m| &m.retries),
     ("phalanx_ejections_total", "Targets taken out of use by this node.", |m| &m.ejections),
     ("phalanx_tunnels_total", "Upgraded connections.", |m| &m.tunnels),
+    ("phalanx_access_log_dropped_total", "Lines of the access log that were not written.", |m| {
+        &m.access_log_dropped
+    }),
 ];
 const CONNECTIONS: (&str, &str) = ("phalanx_connections", "Connections of clients now.");
 const REQUESTS: (&str, &str) = ("phalanx_requests_total", "Requests answered, by class of status.");

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, head
 use hyper::body::Incoming;
 
 use crate::{
+    access::Note,
     body::{Ending, ResponseBody},
     connection::Connection,
     error::{Fault, X_REQUEST_ID},
@@ -45,7 +46,11 @@ pub(crate) async fn handle(
     let id = worker.ids.of(request.headers(), connection.trusted);
     let (head, body) = request.into_parts();
     let mut upload = Upload::of(&head, body);
-    let mut response = match answer(&worker, &connection, head, &mut upload, &id).await {
+    if worker.access.is_some() {
+        let client = client(&worker, &connection, &head.headers);
+        ending.note = Note::of(client, &head, &id, upload.as_ref().map(Upload::progress));
+    }
+    let mut response = match answer(&worker, &connection, head, &mut upload, &id, &mut ending.note).await {
         Ok(response) => response,
         Err(No::Fault(fault)) => {
             worker.metrics.refused(fault.code);
@@ -76,6 +81,7 @@ async fn answer(
     mut head: Parts,
     upload: &mut Option<Upload>,
     id: &HeaderValue,
+    note: &mut Note,
 ) -> Result<Response<ResponseBody>, No> {
     let limits = &worker.settings.limits;
     if head.headers.len() > limits.headers_max {
@@ -95,6 +101,7 @@ async fn answer(
     let wanted = Head { method: &head.method, host: &host, path: &path, query, headers: &head.headers };
     let matched = plan.route(&wanted).ok_or(Fault::NO_ROUTE)?;
     let (route, index) = (matched.route, matched.index);
+    note.route(&route.name);
 
     let mut changed_query = None;
     if !route.policies.is_empty() {
@@ -111,7 +118,9 @@ async fn answer(
             now_s: now_s(),
             consumer: None,
         };
-        allow(&plan, route, &mut exchange)?;
+        let allowed = allow(&plan, route, &mut exchange);
+        note.consumer(exchange.consumer.as_ref());
+        allowed?;
         if let Some(Cow::Owned(query)) = exchange.query {
             changed_query = Some(query);
         } else if exchange.query.is_none() && query.is_some() {
@@ -180,7 +189,7 @@ async fn answer(
         // Said, because hyper takes it that a GET or HEAD of unknown length has no body.
         head.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
     }
-    send(worker, connection, route, &upstream, head, version, upload, found).await
+    send(worker, connection, route, &upstream, head, version, upload, found, note).await
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of one exchange, in one place")]
@@ -193,6 +202,7 @@ async fn send(
     version: Version,
     upload: &mut Option<Upload>,
     found: headers::Found,
+    note: &mut Note,
 ) -> Result<Response<ResponseBody>, No> {
     let has_body = upload.is_some();
     let body = upload.as_mut().map_or(RequestBody::Empty, Upload::take);
@@ -204,7 +214,8 @@ async fn send(
         *request.version_mut() = Version::HTTP_11;
     }
     let asked = tunnel.as_ref().and_then(|_| request.headers().get(header::UPGRADE).cloned());
-    let Answer { response, lease } = upstream::forward(worker, upstream, &connection.watch, request).await?;
+    let Answer { response, lease } =
+        upstream::forward(worker, upstream, &connection.watch, request, note).await?;
     *upload = None;
     if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
         return match tunnel {

@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::watch;
 
 use crate::{
+    access,
     error::Error,
     metrics::Metrics,
     settings::Settings,
@@ -28,16 +29,17 @@ pub(crate) struct Server {
     address: SocketAddr,
     threads: Vec<JoinHandle<()>>,
     phase: watch::Sender<Phase>,
-    /// Closed when the last worker has ended.
+    /// Closed when the last worker has ended, and the access log is written.
     ended: watch::Receiver<()>,
 }
 
 impl Server {
-    /// Binds every listener, then starts the workers.
+    /// Binds every listener, then starts the workers, each with figures of its own; `others` are those of other threads.
     pub(crate) fn start(
         settings: Arc<Settings>,
         plan: Arc<arc_swap::ArcSwap<crate::plan::Plan>>,
         metrics: &[Arc<Metrics>],
+        others: Arc<Metrics>,
     ) -> Result<Self, Error> {
         let listen = |address| listener(address).map_err(|error| Error::Listen { address, error });
         probe(settings.listen).map_err(|error| Error::Listen { address: settings.listen, error })?;
@@ -51,7 +53,12 @@ impl Server {
         let (phase, phases) = watch::channel(Phase::Serve);
         let (alive, ended) = watch::channel(());
         let alive = Arc::new(alive);
-        let shared = Shared { settings, plan, connections: Arc::new(AtomicUsize::new(0)), phase: phases };
+        let access = match &settings.access_log {
+            Some(log) => Some(access::start(log, others, alive.clone())?),
+            None => None,
+        };
+        let connections = Arc::new(AtomicUsize::new(0));
+        let shared = Shared { settings, plan, connections, access, phase: phases };
         let mut threads = Vec::with_capacity(listeners.len());
         for (number, (listener, metrics)) in listeners.into_iter().zip(metrics.iter().cloned()).enumerate() {
             let (shared, alive) = (shared.clone(), alive.clone());

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::cidr::Cidr;
+use crate::{access::AccessLog, cidr::Cidr};
 
 /// What one process's data plane is told besides the config.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ pub struct Settings {
     pub workers: usize,
     /// Peers whose `X-Forwarded-*`, `Forwarded`, `X-Request-Id` and identity headers are believed; none unless said.
     pub trusted_proxies: Vec<Cidr>,
+    /// Where a line for each request goes; nowhere unless said.
+    pub access_log: Option<AccessLog>,
     /// How much a stranger may ask for.
     pub limits: Limits,
 }
@@ -20,7 +22,7 @@ pub struct Settings {
 impl Settings {
     /// Settings with the usual limits.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, workers: 0, trusted_proxies: Vec::new(), limits: Limits::default() }
+        Self { listen, workers: 0, trusted_proxies: Vec::new(), access_log: None, limits: Limits::default() }
     }
 
     /// How many threads serve.

@@ -59,6 +59,11 @@ impl Upload {
         Some(Self { body: Some(body), progress: Rc::default(), expected })
     }
 
+    /// How far it has come.
+    pub(crate) fn progress(&self) -> Rc<Progress> {
+        self.progress.clone()
+    }
+
     /// The body, to be sent to a target.
     pub(crate) fn take(&mut self) -> RequestBody {
         match self.body.take() {

@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::{
+    access::Note,
     connection::Watch,
     error::Fault,
     headers,
@@ -56,6 +57,7 @@ pub(crate) async fn forward(
     upstream: &CompiledUpstream,
     watch: &Watch,
     mut request: Request<RequestBody>,
+    note: &mut Note,
 ) -> Result<Answer, Fault> {
     let mut attempts_left = upstream.spec.retry.attempts;
     let repeatable = matches!(request.body(), RequestBody::Empty) && request.method().is_idempotent();
@@ -69,7 +71,10 @@ pub(crate) async fn forward(
         let target = &upstream.targets[at];
         let fresh = tried & bit(at) != 0;
         let spare = (repeatable && attempts_left > 0).then(|| copy(&request));
-        let failed = match attempt(worker, upstream, target, watch, request, fresh).await {
+        note.attempt(&upstream.name, &target.address);
+        let attempted = attempt(worker, upstream, target, watch, request, fresh).await;
+        note.attempted();
+        let failed = match attempted {
             Ok(answer) => {
                 match answer.response.status() {
                     StatusCode::BAD_GATEWAY

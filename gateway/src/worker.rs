@@ -8,6 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc::SyncSender,
     },
     time::Duration,
 };
@@ -20,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    access,
     connection::{self, Connection},
     forwarded::RequestIds,
     metrics::Metrics,
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) plan: Arc<ArcSwap<Plan>>,
     /// Connections of clients on all workers.
     pub(crate) connections: Arc<AtomicUsize>,
+    /// Who writes the access log, if there is one.
+    pub(crate) access: Option<SyncSender<access::Lines>>,
     /// What is wanted of the workers.
     pub(crate) phase: watch::Receiver<Phase>,
 }
@@ -72,6 +76,7 @@ pub(crate) struct Worker {
     pub(crate) resolver: Rc<Resolver>,
     pub(crate) ids: RequestIds,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access: Option<access::Log>,
     plan: RefCell<Newest>,
     connections: RefCell<HashMap<u64, Rc<Connection>, ahash::RandomState>>,
     tunnels: Cell<usize>,
@@ -125,6 +130,8 @@ impl Worker {
         client.max_headers(RESPONSE_HEADERS_MAX).max_header_size(limits.head_bytes_max);
         let mut cache = Cache::new(shared.plan.clone());
         let pinned = Rc::new(Pinned(cache.load().clone()));
+        let json = shared.settings.access_log.as_ref().is_some_and(|log| log.json);
+        let access = shared.access.clone().map(|writer| access::Log::new(json, writer, metrics.clone()));
         Self {
             settings: shared.settings.clone(),
             server,
@@ -134,6 +141,7 @@ impl Worker {
             resolver: Rc::default(),
             ids: RequestIds::new(),
             metrics,
+            access,
             plan: RefCell::new(Newest { cache, pinned }),
             connections: RefCell::default(),
             tunnels: Cell::new(0),
@@ -212,6 +220,9 @@ impl Worker {
             }
             timer::refresh();
             self.deadlines.tick();
+            if let Some(access) = &self.access {
+                access.hand_on();
+            }
             if ticks.is_multiple_of(TICKS_PER_SWEEP) {
                 for connection in self.connections.borrow().values() {
                     connection.sweep(&self.settings.limits);

@@ -368,6 +368,63 @@ async fn a_client_that_stalls_in_its_head_or_idles_is_cut_off() {
 }
 
 #[tokio::test]
+async fn the_access_log_has_a_line_a_request_and_no_query() {
+    let origin = Origin::saying("hello").await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    for json in [true, false] {
+        let _ = std::fs::remove_file(&path);
+        let mut settings = settings();
+        let to = gateway::access::Destination::File(path.clone());
+        settings.access_log = Some(gateway::AccessLog { to, json });
+        let address = origin.address.to_string();
+        let under = support::in_front(settings, json!({"targets": [{"address": address}]}));
+        let mut client = under.client().await;
+        client.write("POST /a/b?key=secret HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc").await;
+        assert_eq!(client.answer().await.status, 200);
+        client.write("GET /c HTTP/1.1\nHost: a\r\n\r\n").await;
+        let refused = client.rest().await;
+        let id = header(&refused, "x-request-id").unwrap();
+        let read = || std::fs::read_to_string(&path).unwrap_or_default();
+        // Drained, it has written all.
+        support::patiently(under.gateway.drain(Duration::from_secs(60))).await;
+        let log = read();
+        assert!(!log.contains("secret"), "{log}");
+        let lines: Vec<&str> = log.lines().collect();
+        assert_eq!(lines.len(), 2, "{log}");
+        if json {
+            let lines: Vec<serde_json::Value> =
+                lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+            for (field, want) in [
+                ("client", json!("127.0.0.1")),
+                ("method", json!("POST")),
+                ("host", json!("a")),
+                ("path", json!("/a/b")),
+                ("status", json!(200)),
+                ("bytes_in", json!(3)),
+                ("bytes_out", json!(5)),
+                ("route", json!("r")),
+                ("upstream", json!("u")),
+                ("target", json!(address)),
+                ("retries", json!(0)),
+                ("consumer", json!(null)),
+            ] {
+                assert_eq!(lines[0][field], want, "{field} in {log}");
+            }
+            assert!(lines[0]["duration_ms"].as_f64() >= lines[0]["target_ms"].as_f64(), "{log}");
+            let got = origin.last().head;
+            assert_eq!(lines[0]["request_id"].as_str(), header(&got, "x-request-id"));
+            assert_eq!((&lines[1]["status"], &lines[1]["request_id"]), (&json!(400), &json!(id)));
+        } else {
+            let wanted = " 200 in=3 out=5 ms=";
+            assert!(lines[0].contains(wanted) && lines[0].contains(" 127.0.0.1 POST a /a/b "), "{log}");
+            assert!(lines[0].contains(&format!(" route=r upstream=u target={address} target_ms=")), "{log}");
+            assert!(lines[1].contains(" 127.0.0.1 - - - 400 ") && lines[1].ends_with(id), "{log}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn connections_are_capped() {
     let under = {
         let mut settings = settings();

@@ -88,6 +88,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut proxy = gateway::Settings::new(settings.proxy);
     proxy.workers = settings.workers;
     proxy.trusted_proxies.clone_from(&settings.trusted_proxies);
+    proxy.access_log.clone_from(&settings.access_log);
     let gateway = Gateway::start(proxy, storage.config(), &registry)
         .with_context(|| format!("serve clients on {}", settings.proxy))?;
     tracing::info!(address = %gateway.address(), revision = %storage.config().borrow().revision, "serving clients");

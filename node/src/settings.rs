@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
+use gateway::access::Destination;
 use serde::Deserialize;
 
 /// The most threads that serve clients.
@@ -51,6 +52,9 @@ pub(crate) struct Given {
     /// What is logged, as `info` or `info,raft=debug` [default: info, with openraft, chitchat and sled at warn]
     #[arg(long, env = "PHALANX_LOG")]
     log: Option<String>,
+    /// A line for each request: `off`, `stdout`, `stderr`, or a file to add to; in the log's format [default: off]
+    #[arg(long, env = "PHALANX_ACCESS_LOG", value_name = "WHERE")]
+    access_log: Option<String>,
     /// With an empty data folder: `init` forms a cluster, `join` joins one, `none` waits for gwctl [default: none]
     #[arg(long, env = "PHALANX_BOOTSTRAP")]
     bootstrap: Option<String>,
@@ -92,6 +96,7 @@ pub(crate) struct Settings {
     pub(crate) promote_after: Duration,
     pub(crate) log_json: bool,
     pub(crate) log: String,
+    pub(crate) access_log: Option<gateway::AccessLog>,
     pub(crate) bootstrap: Bootstrap,
     pub(crate) join_token_file: Option<PathBuf>,
     pub(crate) admin_token_file: Option<PathBuf>,
@@ -122,6 +127,7 @@ impl Given {
             promote_after: self.promote_after.or(file.promote_after),
             log_format: self.log_format.or(file.log_format),
             log: self.log.or(file.log),
+            access_log: self.access_log.or(file.access_log),
             bootstrap: self.bootstrap.or(file.bootstrap),
             join: self.join.or(file.join),
             join_token_file: self.join_token_file.or(file.join_token_file),
@@ -163,6 +169,16 @@ impl Given {
                 wrong.push(format!("log_format: {other:?} is neither text nor json"));
                 false
             }
+        };
+        let to = match self.access_log.as_deref() {
+            None | Some("off") => None,
+            Some("stdout") => Some(Destination::Stdout),
+            Some("stderr") => Some(Destination::Stderr),
+            Some("") => {
+                wrong.push("access_log: is none of off, stdout, stderr and a file".to_owned());
+                None
+            }
+            Some(path) => Some(Destination::File(path.into())),
         };
         let bootstrap = match (self.bootstrap.as_deref(), self.join) {
             (None | Some("none"), None) => Bootstrap::None,
@@ -223,6 +239,7 @@ impl Given {
             promote_after,
             log_json,
             log,
+            access_log: to.map(|to| gateway::AccessLog { to, json: log_json }),
             bootstrap,
             join_token_file: self.join_token_file,
             admin_token_file: self.admin_token_file,
@@ -250,10 +267,13 @@ mod tests {
             log_format: Some("xml".into()),
             log: Some("raft=loud".into()),
             workers: Some(1 << 20),
+            access_log: Some(String::new()),
             ..Given::default()
         };
         let error = given.check().unwrap_err().to_string();
-        for what in ["proxy", "grace", "advertise", "bootstrap", "log_format", "log: ", "workers"] {
+        for what in
+            ["proxy", "grace", "advertise", "bootstrap", "log_format", "log: ", "workers", "access_log"]
+        {
             assert!(error.contains(what), "{what}: {error}");
         }
     }
@@ -280,6 +300,26 @@ mod tests {
             ..Given::default()
         };
         assert_eq!(given.check().unwrap().admin_advertise, "node1:9000");
+    }
+
+    #[test]
+    fn the_access_log_is_off_unless_it_is_sent_somewhere() {
+        let access_log = |text: Option<&str>| {
+            let given = Given {
+                access_log: text.map(str::to_owned),
+                log_format: Some("json".into()),
+                ..Given::default()
+            };
+            given.check().unwrap().access_log
+        };
+        assert_eq!((access_log(None), access_log(Some("off"))), (None, None));
+        for (text, to) in [
+            ("stdout", Destination::Stdout),
+            ("stderr", Destination::Stderr),
+            ("/var/log/phalanx/access.log", Destination::File("/var/log/phalanx/access.log".into())),
+        ] {
+            assert_eq!(access_log(Some(text)), Some(gateway::AccessLog { to, json: true }));
+        }
     }
 
     #[test]
