@@ -566,8 +566,8 @@ impl Consensus {
         Err(if sent && matches!(ended, Error::NoQuorum) { Error::TimedOut(timeout) } else { ended })
     }
 
-    /// The leader, once there is one that this node itself is or has heard lately. One that has gone silent is not asked: of a
-    /// call that nobody answers, nobody could say what became of it.
+    /// The leader, once there is one that this node itself is or has heard lately. One that has gone silent is not
+    /// asked: of a call that nobody answers, nobody could say what became of it.
     async fn leader(&self, wait: Duration) -> Result<NodeId, Error> {
         if wait.is_zero() {
             return Err(Error::NoQuorum);

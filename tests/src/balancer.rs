@@ -1,5 +1,5 @@
-//! What a load balancer in front of the nodes does: it polls their readiness, sends each request to a node that is ready, and
-//! gives a request to another node where that is harmless.
+//! What a load balancer in front of the nodes does: it polls their readiness, sends each request to a node
+//! that is ready, and gives a request to another node where that is harmless.
 
 use std::{
     io::{self, BufReader, ErrorKind},
@@ -68,8 +68,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Gets something from the next node that is ready. On a connection that could not be made, or was kept and has ended
-    /// without an answer (RFC 9112, section 9.3.1), nothing was done, and the next node is asked.
+    /// Gets something from the next node that is ready. On a connection that could not be made, or was kept
+    /// and has ended without an answer (RFC 9112, section 9.3.1), nothing was done, and the next node is
+    /// asked.
     pub(crate) fn get(&mut self, target: &str) -> Result<Answer, String> {
         let mut failures = Vec::new();
         for _ in 0..self.backends.len() * 2 {

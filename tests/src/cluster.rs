@@ -7,7 +7,8 @@ use tempfile::TempDir;
 
 use crate::{Admin, Origin, links::Links, node::Node, until};
 
-/// Where `gwnode` is, with `gwctl` beside it: `$PHALANX_GWNODE`, or beside the tests, built now if it is not there.
+/// Where `gwnode` is, with `gwctl` beside it: `$PHALANX_GWNODE`, or beside the tests, built now if it is not
+/// there.
 fn gwnode() -> PathBuf {
     if let Some(path) = std::env::var_os("PHALANX_GWNODE") {
         return path.into();
@@ -27,7 +28,8 @@ fn gwnode() -> PathBuf {
 pub struct Cluster {
     /// The nodes, in the order in which they joined.
     pub nodes: Vec<Node>,
-    /// What the first one said when it formed the cluster: the CA's certificate and the first admin token among it.
+    /// What the first one said when it formed the cluster: the CA's certificate and the first admin token
+    /// among it.
     pub formed: Value,
     links: Option<Links>,
     program: PathBuf,

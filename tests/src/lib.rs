@@ -1,7 +1,7 @@
 //! A cluster of real processes, its scenarios and the invariants it is held to.
 //!
-//! [`Cluster`] starts `gwnode` processes on free ports, kills, stops, restarts and isolates them; [`until`] waits for
-//! conditions; [`Load`] keeps requests going and remembers every failure.
+//! [`Cluster`] starts `gwnode` processes on free ports, kills, stops, restarts and isolates them; [`until`]
+//! waits for conditions; [`Load`] keeps requests going and remembers every failure.
 
 pub mod admin;
 mod balancer;
@@ -11,6 +11,7 @@ pub mod links;
 pub mod load;
 pub mod node;
 pub mod origin;
+pub mod scenario;
 pub mod written;
 
 use std::{
@@ -40,7 +41,8 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// One cluster at a time in each test process, for as long as this is held: several on two cores would test patience.
+/// One cluster at a time in each test process, for as long as this is held: several on two cores would test
+/// patience.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)

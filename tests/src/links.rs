@@ -1,9 +1,10 @@
 //! The ways between nodes: relays that can be cut.
 //!
-//! Each node advertises a relay instead of its own peer port. A relay passes on what comes over TCP and UDP; while the node
-//! behind it or the one that sends is cut off, it holds TCP back and drops datagrams, as a network does that loses packets:
-//! nobody is told, and calls time out. Who sends is known by the socket: gossip's from its port, and that of a TCP connection
-//! from `/proc`, where Linux says which process holds the other end.
+//! Each node advertises a relay instead of its own peer port. A relay passes on what comes over TCP and UDP;
+//! while the node behind it or the one that sends is cut off, it holds TCP back and drops datagrams, as a
+//! network does that loses packets: nobody is told, and calls time out. Who sends is known by the socket:
+//! gossip's from its port, and that of a TCP connection from `/proc`, where Linux says which process holds
+//! the other end.
 
 use std::{
     collections::BTreeSet,
@@ -47,8 +48,8 @@ pub struct Links {
 }
 
 impl Links {
-    /// Starts a relay to the node that listens at `address` and runs as the process `pid`, which is the next in place. Gives
-    /// the relay's address.
+    /// Starts a relay to the node that listens at `address` and runs as the process `pid`, which is the next
+    /// in place. Gives the relay's address.
     pub(crate) fn lead_to(&self, address: SocketAddr, pid: Arc<AtomicU32>) -> SocketAddr {
         let (tcp, udp) = bind_both();
         let relay = tcp.local_addr().expect("it is bound");
@@ -107,7 +108,8 @@ impl Shared {
     }
 }
 
-/// The inode of the socket at `from` that is connected to `to`, by Linux' table of TCP sockets (proc_pid_net(5)).
+/// The inode of the socket at `from` that is connected to `to`, by Linux' table of TCP sockets
+/// (proc_pid_net(5)).
 fn inode(from: SocketAddr, to: SocketAddr) -> Option<String> {
     let port = |address: SocketAddr| format!(":{:04X}", address.port());
     let (local, remote) = (port(from), port(to));

@@ -24,8 +24,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts `clients` clients for each of these proxies, each on a connection that stays, with `rate` requests a second among
-    /// them all.
+    /// Starts `clients` clients for each of these proxies, each on a connection that stays, with `rate`
+    /// requests a second among them all.
     pub fn start(proxies: &[SocketAddr], clients: usize, rate: u32, target: &str) -> Self {
         let client = |proxy: SocketAddr| {
             let (mut connection, target) = (None, target.to_owned());
@@ -38,7 +38,8 @@ impl Load {
         Self::keep_up(Arc::default(), proxies.map(client).collect(), rate)
     }
 
-    /// Starts `clients` clients of a balancer in front of these nodes, with `rate` requests a second among them all.
+    /// Starts `clients` clients of a balancer in front of these nodes, with `rate` requests a second among
+    /// them all.
     pub fn start_balanced(nodes: &[Node], clients: usize, rate: u32, target: &str) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let balancer = Balancer::start(nodes, stop.clone());

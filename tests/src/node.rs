@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::{Admin, links::Links, until};
 
-/// An address on loopback whose port is free for TCP and UDP, and stays free while nobody listens there: it is below those
-/// that Linux gives to outgoing connections, one of which would keep a node from coming back.
+/// An address on loopback whose port is free for TCP and UDP, and stays free while nobody listens there: it
+/// is below those that Linux gives to outgoing connections, one of which would keep a node from coming back.
 fn free_port() -> SocketAddr {
     const PORTS: Range<u32> = 20_000..32_000;
     static TAKEN: AtomicU32 = AtomicU32::new(0);
@@ -51,7 +51,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that is not started yet, with its data in this folder; others reach it by way of these links, if any.
+    /// A node that is not started yet, with its data in this folder; others reach it by way of these links,
+    /// if any.
     pub fn new(program: &Path, data: PathBuf, links: Option<&Links>) -> Self {
         let (proxy, listens, admin_tls) = (free_port(), free_port(), free_port());
         let admin = Admin::at(&data);

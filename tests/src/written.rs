@@ -25,7 +25,8 @@ pub struct Written {
 }
 
 impl Written {
-    /// Makes a route of this name through this node, trying for as long as this; gives whether it was acknowledged.
+    /// Makes a route of this name through this node, trying for as long as this; gives whether it was
+    /// acknowledged.
     pub fn write(&mut self, admin: &Admin, name: String, timeout: &str) -> bool {
         let answer = admin.put_route(&name, timeout);
         let said = answer.json();
@@ -40,8 +41,8 @@ impl Written {
         answer.status == 200
     }
 
-    /// Asserts that the cluster, asked through this node, has what was acknowledged and not what was refused. Gives how many
-    /// of the routes are there.
+    /// Asserts that the cluster, asked through this node, has what was acknowledged and not what was refused.
+    /// Gives how many of the routes are there.
     pub fn check(&self, admin: &Admin) -> usize {
         let (_, routes) = admin.routes();
         let lost: Vec<_> = self.acknowledged.keys().filter(|name| !routes.contains_key(*name)).collect();
@@ -77,8 +78,8 @@ impl Changed {
     }
 }
 
-/// Clients that write all the time, two at each of some nodes: one makes a route after another and takes every answer as it
-/// is; the other changes one route again and again, and repeats what was not acknowledged.
+/// Clients that write all the time, two at each of some nodes: one makes a route after another and takes
+/// every answer as it is; the other changes one route again and again, and repeats what was not acknowledged.
 pub struct Writers {
     before: u64,
     stop: Arc<AtomicBool>,
@@ -137,8 +138,8 @@ impl Writers {
         });
     }
 
-    /// Ends them, and asserts, asking this node, that what was acknowledged is there, that what was refused is not, and that
-    /// each change was made once: revisions are dense, so that they tell how many were.
+    /// Ends them, and asserts, asking this node, that what was acknowledged is there, that what was refused
+    /// is not, and that each change was made once: revisions are dense, so that they tell how many were.
     pub fn stop_and_check(self, admin: &Admin) {
         self.stop.store(true, Ordering::Relaxed);
         let ended = "a writer does not panic";
