@@ -356,7 +356,9 @@ impl Consensus {
                     }
                 }
             })
-            .await?;
+            .await
+            // A question that got lost has no outcome to be unknown.
+            .map_err(|error| if matches!(error, Error::TimedOut(_)) { Error::NoQuorum } else { error })?;
         let mut applied = self.inner.state_machine.applied();
         let reached = applied.wait_for(|applied| *applied >= Some(index));
         match tokio::time::timeout_at(until, reached).await {
