@@ -112,9 +112,23 @@ impl Node {
 
     /// Tells it to stop with SIGTERM.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Holds it with SIGSTOP: it keeps its connections, and does nothing until it is resumed.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
         let child = self.child.as_ref().expect("the node runs");
-        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|sent| sent.success()));
+        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|sent| sent.success()), "kill {signal}");
     }
 
     /// Tells it to stop with SIGTERM, and waits until it has.

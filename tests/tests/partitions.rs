@@ -1,7 +1,9 @@
 //! Nodes that are cut off from each other, and come together again.
 
+use std::thread;
+
 use phalanx_tests::{Cluster, Load, Origin, Written, alone, http, until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Writes through the node at this place until it says that there is no quorum; none may be acknowledged.
 fn writes_are_refused(cluster: &Cluster, written: &mut Written, place: usize) {
@@ -34,12 +36,21 @@ fn isolate_one(cluster: &Cluster, place: usize, origin: &Origin) {
     let (others, mut written) = (cluster.others(place), Written::default());
     assert!(written.write(cluster.admin(place), "before".to_owned(), "10s"));
     cluster.isolate(place);
+    let alone = cluster.admin(place).clone();
+    let reading =
+        thread::spawn(move || alone.ask("GET", "/v1/routes/before?consistency=linearizable", &Value::Null));
     writes_are_refused(cluster, &mut written, place);
     cluster.leader_among(&others);
     for n in 0..5 {
         assert!(written.write(cluster.admin(others[n % 2]), format!("meanwhile-{n}"), "10s"));
     }
     assert!(!cluster.admin(place).has_route("meanwhile-4"));
+    let read = reading.join().expect("it does not panic").expect("the node answers");
+    assert_eq!(
+        (read.status, &read.json()["code"]),
+        (503, &json!("no_quorum")),
+        "nobody can say what is newest"
+    );
     load.goes_on(300);
     cluster.heal();
     until("the node that was cut off serves the newest route", || serves(cluster, place, "meanwhile-4"));
