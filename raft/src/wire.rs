@@ -88,3 +88,84 @@ pub(crate) fn read_entry(entry: proto::Entry) -> Result<Entry, Error> {
     };
     Ok(Entry { log_id, payload })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::{Change, Kind, Name, Op, Revision};
+    use proptest::{collection, option, prelude::*, sample::select};
+
+    use super::*;
+    use crate::types::{Command, Request};
+
+    fn ids() -> impl Strategy<Value = BTreeSet<u64>> {
+        collection::btree_set(0..9_u64, 1..5)
+    }
+
+    fn any_membership() -> impl Strategy<Value = Membership> {
+        (collection::vec(ids(), 1..3), any::<[String; 9]>()).prop_map(|(configs, addresses)| {
+            let nodes = (0..).zip(addresses).map(|(id, address)| (id, PeerNode { address }));
+            Membership::new(configs, nodes.collect::<BTreeMap<_, _>>()).unwrap()
+        })
+    }
+
+    fn request() -> impl Strategy<Value = Request> {
+        let op = (select(Kind::ALL.to_vec()), "[a-z]{1,9}", option::of(collection::vec(any::<u8>(), 0..32)));
+        let op = op.prop_map(|(kind, name, doc)| (kind, Name::new(&name).unwrap(), doc)).prop_map(
+            |(kind, name, doc)| match doc {
+                Some(doc) => Op::Put { kind, name, doc: Arc::from(doc) },
+                None => Op::Delete { kind, name },
+            },
+        );
+        let change = (any::<u64>(), collection::vec(op, 0..5));
+        (option::of(".{1,12}"), any::<String>(), any::<u64>(), change).prop_map(
+            |(idempotency_key, author, at_ms, (base, ops))| Request {
+                idempotency_key,
+                author,
+                at_ms,
+                command: Command::Change(Change { base: Revision(base), ops }),
+            },
+        )
+    }
+
+    fn any_entry() -> impl Strategy<Value = Entry> {
+        let payload = prop_oneof![
+            Just(EntryPayload::Blank),
+            request().prop_map(EntryPayload::Normal),
+            any_membership().prop_map(EntryPayload::Membership),
+        ];
+        (any::<[u64; 2]>(), payload)
+            .prop_map(|([term, index], payload)| Entry { log_id: log_id(term, index), payload })
+    }
+
+    proptest! {
+        #[test]
+        fn entries_are_read_as_they_were_written(one in any_entry()) {
+            let bytes = entry(&one).encode_to_vec();
+            prop_assert_eq!(read_entry(proto::Entry::decode(&*bytes).unwrap()), Ok(one));
+        }
+
+        #[test]
+        fn votes_and_memberships_too(
+            id in option::of(any::<[u64; 2]>()),
+            members in any_membership(),
+            of in any::<(u64, u64, bool)>(),
+        ) {
+            let stored = StoredMembership::new(id.map(|[term, index]| log_id(term, index)), members);
+            prop_assert_eq!(read_stored_membership(stored_membership(&stored)), Ok(stored));
+            let message = proto::Vote { term: of.0, node_id: of.1, committed: of.2 };
+            prop_assert_eq!(vote(&read_vote(message)), message);
+        }
+
+        #[test]
+        fn no_damage_panics(one in any_entry(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = entry(&one).encode_to_vec();
+            let place = at.index(bytes.len());
+            bytes[place] = byte;
+            if let Ok(message) = proto::Entry::decode(&*bytes) {
+                let _ = read_entry(message);
+            }
+        }
+    }
+}
