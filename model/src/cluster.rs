@@ -227,13 +227,16 @@ impl Cluster {
             ClusterChange::Admit { token_id, token_digest, node } => {
                 self.admit(token_id, token_digest, node, NodeId(index), at_ms)
             }
-            ClusterChange::Update { node_id, node } => match self.nodes.get_mut(node_id) {
-                Some(known) => {
-                    *known = node.clone();
-                    ClusterOutcome::Done
+            ClusterChange::Update { node_id, node } => {
+                if !self.nodes.contains_key(node_id) {
+                    return refused(Code::NotFound, "no such node in the cluster");
                 }
-                None => refused(Code::NotFound, "no such node in the cluster"),
-            },
+                if let Some(taken) = self.taken(&node.address, Some(*node_id)) {
+                    return taken;
+                }
+                self.nodes.insert(*node_id, node.clone());
+                ClusterOutcome::Done
+            }
             ClusterChange::Remove { node_id } => {
                 self.nodes.remove(node_id);
                 ClusterOutcome::Done
@@ -272,17 +275,20 @@ impl Cluster {
 
     fn admit(&mut self, token_id: &str, digest: &str, node: &Node, id: NodeId, at_ms: u64) -> ClusterOutcome {
         let refused = |code, reason: &str| ClusterOutcome::Refused { code, reason: reason.to_owned() };
-        // A retry of a join that was admitted must succeed though its token is used up: it proves itself by the key.
-        let known = self.nodes.iter_mut().find(|(_, known)| known.public_key == node.public_key);
-        let Some(token) = self.join_tokens.get_mut(token_id).filter(|token| token.digest == digest) else {
+        let Some(token) = self.join_tokens.get(token_id).filter(|token| token.digest == digest) else {
             return refused(
                 Code::Unauthenticated,
                 "the join token is unknown, or was deleted or used up long ago",
             );
         };
-        if let Some((id, known)) = known {
-            Node { joined_at_ms: known.joined_at_ms, ..node.clone() }.clone_into(known);
-            return ClusterOutcome::Admitted(*id);
+        // A retry of a join that was admitted must succeed though its token is used up: it proves itself by the key.
+        let known = self.nodes.iter().find(|(_, known)| known.public_key == node.public_key);
+        if let Some((known, joined_at_ms)) = known.map(|(id, known)| (*id, known.joined_at_ms)) {
+            if let Some(taken) = self.taken(&node.address, Some(known)) {
+                return taken;
+            }
+            self.nodes.insert(known, Node { joined_at_ms, ..node.clone() });
+            return ClusterOutcome::Admitted(known);
         }
         if token.expires_at_ms <= at_ms {
             return refused(Code::Unauthenticated, "the join token has expired: make another");
@@ -293,14 +299,23 @@ impl Cluster {
         if self.nodes.len() >= NODES_MAX {
             return refused(Code::Exhausted, "the cluster has 64 nodes, the most it can");
         }
-        if let Some((other, _)) = self.nodes.iter().find(|(_, other)| other.address == node.address) {
-            return ClusterOutcome::Refused {
-                code: Code::Conflict,
-                reason: format!("node {other} has the address {} already: remove it first", node.address),
-            };
+        if let Some(taken) = self.taken(&node.address, None) {
+            return taken;
         }
-        token.uses_left -= 1;
+        if let Some(token) = self.join_tokens.get_mut(token_id) {
+            token.uses_left -= 1;
+        }
         self.nodes.insert(id, Node { joined_at_ms: at_ms, ..node.clone() });
         ClusterOutcome::Admitted(id)
+    }
+
+    /// The refusal, if a node other than `of` has this address.
+    fn taken(&self, address: &str, of: Option<NodeId>) -> Option<ClusterOutcome> {
+        let mut others = self.nodes.iter().filter(|(id, _)| Some(**id) != of);
+        let (other, _) = others.find(|(_, other)| other.address == address)?;
+        Some(ClusterOutcome::Refused {
+            code: Code::Conflict,
+            reason: format!("node {other} has the address {address} already: remove it first"),
+        })
     }
 }
