@@ -19,6 +19,8 @@ const VERSION: u64 = 1;
 pub const DOCUMENT_BYTES_MAX: usize = 64 << 20;
 /// The largest object, in bytes of canonical JSON.
 pub const OBJECT_BYTES_MAX: usize = 64 << 10;
+/// How deep brackets may be nested in YAML; twice what its reader takes.
+const BRACKETS_DEPTH_MAX: usize = 256;
 /// The kinds that a document may hold; keys are issued and revoked alone.
 const KINDS: [Kind; 5] = [Kind::Upstream, Kind::Policy, Kind::Group, Kind::Consumer, Kind::Route];
 
@@ -226,9 +228,27 @@ fn parse(text: &str) -> Result<Value, Violation> {
         let read = strict.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
         return read.map_err(|error| violation("", format!("the document is no JSON: {error}")));
     }
+    if is_deep(text) {
+        return Err(violation("", format!("brackets are nested more than {BRACKETS_DEPTH_MAX} deep")));
+    }
     strict
         .deserialize(serde_yaml_ng::Deserializer::from_str(text))
         .map_err(|error| violation("", format!("the document is no YAML: {error}")))
+}
+
+/// Whether brackets are nested deeper than any document's are. The YAML parser looks at every open bracket at each token,
+/// so that a small text of brackets alone would keep it busy for hours. Brackets in strings are counted too: they would
+/// have to be some hundreds, and not closed.
+fn is_deep(text: &str) -> bool {
+    let mut depth = 0_usize;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > BRACKETS_DEPTH_MAX
+    })
 }
 
 #[cfg(test)]
