@@ -20,8 +20,6 @@ pub struct TargetState {
     pub ejections: AtomicU32,
     /// When it may be used again, in milliseconds of the health checker's monotonic clock; 0 if it is not ejected.
     pub ejected_until_ms: AtomicU64,
-    /// Requests that it is answering.
-    pub in_flight: AtomicU32,
 }
 
 impl TargetState {
@@ -33,7 +31,6 @@ impl TargetState {
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
         }
     }
 }

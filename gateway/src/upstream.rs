@@ -5,6 +5,7 @@ use std::{net::SocketAddr, rc::Rc, time::Duration};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     error::Fault,
     headers,
     plan::upstream::{CompiledTarget, CompiledUpstream, TargetHost},
+    server::KEEPALIVE,
     timer,
     upload::RequestBody,
     worker::Worker,
@@ -211,6 +213,7 @@ async fn connect(worker: &Rc<Worker>, target: &CompiledTarget, limit: Duration) 
         };
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
         Ok::<_, std::io::Error>(stream)
     };
     let stream = match worker.deadlines.within(limit, connecting).await {

@@ -104,6 +104,31 @@ async fn an_early_answer_comes_through_and_ends_the_upload() {
 }
 
 #[tokio::test]
+async fn an_upload_may_end_after_its_answer() {
+    let (under, listener) = played().await;
+    let mut client = under.client().await;
+    client.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234").await;
+    let mut origin = accept(&listener).await;
+    origin.head().await;
+    origin.write(ok("early")).await;
+    assert_eq!(client.answer().await.body, "early");
+    client.write(format!("56789{GET}")).await;
+    origin.exact("0123456789").await;
+    // By then the connection may be back in the pool, or not yet.
+    let elsewhere = async {
+        let mut origin = accept(&listener).await;
+        (origin.head().await, origin)
+    };
+    let (head, mut origin) = tokio::select! {
+        there = elsewhere => there,
+        head = origin.head() => (head, origin),
+    };
+    assert!(head.starts_with("GET"), "{head}");
+    origin.write(ok("next")).await;
+    assert_eq!(client.answer().await.body, "next");
+}
+
+#[tokio::test]
 async fn a_small_body_that_nobody_wants_costs_no_connection() {
     let under = answering_itself();
     let mut client = under.client().await;
