@@ -66,18 +66,22 @@ impl Cluster {
         self.nodes.last_mut().expect("it was just put there")
     }
 
-    fn links(&self) -> &Links {
-        self.links.as_ref().expect("the cluster was formed with links")
-    }
-
     /// Cuts the node at this place off from all others; clients and this test still reach it.
     pub fn isolate(&self, place: usize) {
-        self.links().cut(place);
+        for other in self.others(place) {
+            self.cut(place, other);
+            self.cut(other, place);
+        }
+    }
+
+    /// Cuts the way from the node at one place to that at another; the way back stays.
+    pub fn cut(&self, from: usize, to: usize) {
+        self.links.as_ref().expect("the cluster was formed with links").cut(from, to);
     }
 
     /// Lets all nodes reach each other again.
     pub fn heal(&self) {
-        self.links().heal();
+        self.links.as_ref().expect("the cluster was formed with links").heal();
     }
 
     /// A join token for one node, made by the first node that runs.
@@ -150,6 +154,12 @@ impl Cluster {
                 status["leader"].is_u64() && status["leader"] == status["node_id"]
             })
         })
+    }
+
+    /// The newest term that a node knows of.
+    pub fn term(&self) -> u64 {
+        let terms = self.nodes.iter().filter_map(|node| node.admin.status()["term"].as_u64());
+        terms.max().expect("a node is in the cluster")
     }
 
     /// The place of the leader.

@@ -1,10 +1,10 @@
 //! The ways between nodes: relays that can be cut.
 //!
 //! Each node advertises a relay instead of its own peer port. A relay passes on what comes over TCP and UDP;
-//! while the node behind it or the one that sends is cut off, it holds TCP back and drops datagrams, as a
-//! network does that loses packets: nobody is told, and calls time out. Who sends is known by the socket:
-//! gossip's from its port, and that of a TCP connection from `/proc`, where Linux says which process holds
-//! the other end.
+//! while the way from the node that sends to the one behind it is cut, it holds TCP back and drops datagrams, as
+//! a network does that loses packets: nobody is told, and calls time out. Who sends is known by the socket:
+//! gossip's from its port, and that of a TCP connection from `/proc`, where Linux says which process holds the
+//! other end.
 
 use std::{
     collections::BTreeSet,
@@ -21,6 +21,9 @@ use std::{
 /// The largest UDP datagram over IPv4.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
+/// From the node at one place to that at another.
+type Way = [usize; 2];
+
 /// A node that a relay leads to.
 struct End {
     address: SocketAddr,
@@ -31,8 +34,8 @@ struct End {
 struct State {
     /// By place.
     ends: Vec<End>,
-    /// The places that are cut off.
-    cut: BTreeSet<usize>,
+    /// The ways that are cut, each from one place to another.
+    cut: BTreeSet<Way>,
 }
 
 #[derive(Default)]
@@ -71,9 +74,9 @@ impl Links {
         relay
     }
 
-    /// Cuts the node at this place off from all others.
-    pub(crate) fn cut(&self, place: usize) {
-        self.shared.lock().cut.insert(place);
+    /// Cuts the way from the node at one place to that at another; the way back stays.
+    pub(crate) fn cut(&self, from: usize, to: usize) {
+        self.shared.lock().cut.insert([from, to]);
     }
 
     /// Opens all ways.
@@ -83,19 +86,14 @@ impl Links {
     }
 }
 
-impl State {
-    fn is_open(&self, way: [usize; 2]) -> bool {
-        !way.iter().any(|place| self.cut.contains(place))
-    }
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_until_open(&self, way: [usize; 2]) {
-        let waiting = self.healed.wait_while(self.lock(), |state| !state.is_open(way));
+    fn wait_until_open(&self, ways: &[Way]) {
+        let waiting =
+            self.healed.wait_while(self.lock(), |state| ways.iter().any(|way| state.cut.contains(way)));
         drop(waiting.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -145,7 +143,7 @@ fn relay_datagrams(shared: &Shared, socket: &UdpSocket, place: usize) {
         let to = {
             let state = shared.lock();
             let sender = state.ends.iter().position(|end| end.address == from);
-            sender.filter(|sender| state.is_open([*sender, place])).map(|_| state.ends[place].address)
+            sender.filter(|sender| !state.cut.contains(&[*sender, place])).map(|_| state.ends[place].address)
         };
         if let Some(to) = to {
             // Datagrams may get lost.
@@ -155,25 +153,27 @@ fn relay_datagrams(shared: &Shared, socket: &UdpSocket, place: usize) {
 }
 
 fn relay_connection(shared: &Arc<Shared>, stream: TcpStream, place: usize) -> Option<()> {
-    let way = [shared.dialler(&stream)?, place];
-    shared.wait_until_open(way);
+    let dialler = shared.dialler(&stream)?;
+    let (there, back) = ([dialler, place], [place, dialler]);
+    // A connection is made of packets in both directions.
+    shared.wait_until_open(&[there, back]);
     let to = TcpStream::connect(shared.lock().ends[place].address).ok()?;
     for stream in [&stream, &to] {
         stream.set_nodelay(true).ok()?;
     }
-    let (back, forth) = (to.try_clone().ok()?, stream.try_clone().ok()?);
-    let there = shared.clone();
-    thread::spawn(move || pump(&there, back, forth, way));
-    pump(shared, stream, to, way);
+    let (answering, asking) = (to.try_clone().ok()?, stream.try_clone().ok()?);
+    let answers = shared.clone();
+    thread::spawn(move || pump(&answers, answering, asking, back));
+    pump(shared, stream, to, there);
     Some(())
 }
 
 /// Copies one direction to its end, holding back what is read while the way is cut.
-fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, way: [usize; 2]) {
+fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, way: Way) {
     let mut buffer = vec![0; 64 << 10];
     loop {
         let length = from.read(&mut buffer).unwrap_or(0);
-        shared.wait_until_open(way);
+        shared.wait_until_open(&[way]);
         if length == 0 || to.write_all(&buffer[..length]).is_err() {
             break;
         }
