@@ -24,8 +24,10 @@ pub(crate) mod balance;
 pub(crate) mod health;
 pub(crate) mod pool;
 pub(crate) mod resolve;
+pub(crate) mod spare;
 
 use pool::{Lease, Link};
+use spare::Spare;
 
 /// What a target answered, and the connection on which the rest of it comes.
 pub(crate) struct Answer {
@@ -58,21 +60,40 @@ pub(crate) async fn forward(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
     watch: &Watch,
+    request: Request<RequestBody>,
+    note: &mut Note,
+) -> Result<Answer, Fault> {
+    let repeatable = matches!(request.body(), RequestBody::Empty)
+        && request.method().is_idempotent()
+        && upstream.spec.retry.attempts > 0;
+    let spare = repeatable.then(|| worker.spares.of(&request));
+    let answer = try_targets(worker, upstream, watch, request, spare.as_ref(), note).await;
+    if let Some(spare) = spare {
+        worker.spares.give(spare);
+    }
+    answer
+}
+
+async fn try_targets(
+    worker: &Rc<Worker>,
+    upstream: &CompiledUpstream,
+    watch: &Watch,
     mut request: Request<RequestBody>,
+    spare: Option<&Spare>,
     note: &mut Note,
 ) -> Result<Answer, Fault> {
     let mut attempts_left = upstream.spec.retry.attempts;
-    let repeatable = matches!(request.body(), RequestBody::Empty) && request.method().is_idempotent();
     let mut tried = 0;
     let mut stay: Option<usize> = None;
     loop {
-        let at = match stay.take() {
-            Some(at) => at,
-            None => balance::next(upstream, tried).ok_or(Fault::UNAVAILABLE)?,
+        let (at, fresh) = match stay.take() {
+            Some(at) => (at, true),
+            None => {
+                let at = balance::next(upstream, tried).ok_or(Fault::UNAVAILABLE)?;
+                (at, tried & bit(at) != 0)
+            }
         };
         let target = &upstream.targets[at];
-        let fresh = tried & bit(at) != 0;
-        let spare = (repeatable && attempts_left > 0).then(|| copy(&request));
         note.attempt(&upstream.name, &target.address);
         let attempted = attempt(worker, upstream, target, watch, request, fresh).await;
         note.attempted();
@@ -90,18 +111,18 @@ pub(crate) async fn forward(
             }
             Err(failed) => failed,
         };
-        let again = failed.unsent.or(spare.filter(|_| failed.again));
         tried |= bit(at);
-        if failed.reused && again.is_some() {
+        let safe = failed.unsent.is_some() || (failed.again && spare.is_some());
+        if failed.reused && safe {
             // Not the target's fault: it may close what is idle at any time. Once more, on a new connection.
             stay = Some(at);
         } else if failed.blame {
             blame(worker, upstream, target);
         }
-        request = match again {
-            Some(request) if stay.is_some() || attempts_left > 0 => request,
-            _ => return Err(failed.fault),
-        };
+        if !safe || (stay.is_none() && attempts_left == 0) {
+            return Err(failed.fault);
+        }
+        request = failed.unsent.or_else(|| spare?.request()).ok_or(failed.fault)?;
         if stay.is_none() {
             attempts_left -= 1;
         }
@@ -119,14 +140,6 @@ fn blame(worker: &Worker, upstream: &CompiledUpstream, target: &CompiledTarget) 
         worker.metrics.ejections.add(1);
         tracing::warn!(upstream = %upstream.name, target = %target.address, "a target is ejected");
     }
-}
-
-fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }
 
 async fn attempt(

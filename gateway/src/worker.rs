@@ -28,7 +28,7 @@ use crate::{
     plan::Plan,
     settings::Settings,
     timer::{self, Deadlines},
-    upstream::{pool::Pools, resolve::Resolver},
+    upstream::{pool::Pools, resolve::Resolver, spare::Spares},
 };
 
 /// The most headers that hyper takes unless told.
@@ -74,6 +74,7 @@ pub(crate) struct Worker {
     pub(crate) deadlines: Deadlines,
     pub(crate) pools: Pools,
     pub(crate) resolver: Rc<Resolver>,
+    pub(crate) spares: Spares,
     pub(crate) ids: RequestIds,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access: Option<access::Log>,
@@ -139,6 +140,7 @@ impl Worker {
             deadlines: Deadlines::default(),
             pools: Pools::new(limits),
             resolver: Rc::default(),
+            spares: Spares::default(),
             ids: RequestIds::new(),
             metrics,
             access,
