@@ -132,6 +132,13 @@ impl Fault {
         "timeout",
         "The upstream did not answer in time",
     );
+    /// The request has come through gateways like this one too often.
+    pub(crate) const LOOP: Self = Self::new(
+        StatusCode::LOOP_DETECTED,
+        Code::Unavailable,
+        "loop",
+        "The request goes round in a circle of gateways",
+    );
     /// There is no target to ask.
     pub(crate) const UNAVAILABLE: Self = Self::new(
         StatusCode::SERVICE_UNAVAILABLE,

@@ -14,16 +14,21 @@ const HTTP: HeaderValue = HeaderValue::from_static("http");
 /// RFC 9110, section 7.6.3: a gateway must say that a request came through it.
 const VIA_11: HeaderValue = HeaderValue::from_static("1.1 phalanx");
 const VIA_10: HeaderValue = HeaderValue::from_static("1.0 phalanx");
+const PSEUDONYM: &str = "phalanx";
+/// How often a request may have come through gateways like this one; more is a loop.
+const HOPS_MAX: usize = 8;
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
-/// Says from whom the request comes. What is there already was said by a trusted peer, and is added to.
+/// Says from whom the request comes. What is there already was said by a trusted peer, and is added to. False if the
+/// request goes round in a circle.
+#[must_use]
 pub(crate) fn add(
     headers: &mut HeaderMap,
     peer: &HeaderValue,
     trusted: bool,
     host: Option<&HeaderValue>,
     version: http::Version,
-) {
+) -> bool {
     let before = if trusted { headers.get(X_FORWARDED_FOR) } else { None };
     let forwarded_for = match before {
         Some(before) => {
@@ -47,7 +52,15 @@ pub(crate) fn add(
     {
         headers.insert(X_FORWARDED_HOST, host.clone());
     }
-    headers.append(header::VIA, if version == http::Version::HTTP_10 { VIA_10 } else { VIA_11 });
+    let others = headers.append(header::VIA, if version == http::Version::HTTP_10 { VIA_10 } else { VIA_11 });
+    !others || hops(headers) <= HOPS_MAX
+}
+
+/// How often `Via` names a gateway like this one.
+fn hops(headers: &HeaderMap) -> usize {
+    let stations = headers.get_all(header::VIA).iter().filter_map(|value| value.to_str().ok());
+    let ours = |station: &&str| station.split_whitespace().nth(1) == Some(PSEUDONYM);
+    stations.flat_map(|value| value.split(',')).filter(ours).count()
 }
 
 /// Makes request ids: a random prefix of this worker's and a number.
@@ -117,10 +130,24 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.1"));
         headers.append(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.2"));
-        add(&mut headers, &peer, true, None, http::Version::HTTP_11);
+        assert!(add(&mut headers, &peer, true, None, http::Version::HTTP_11));
         assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.1, 192.0.2.2, 192.0.2.9");
-        add(&mut headers, &peer, false, None, http::Version::HTTP_11);
+        assert!(add(&mut headers, &peer, false, None, http::Version::HTTP_11));
         assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.9");
         assert_eq!(headers[X_FORWARDED_PROTO], "http");
+    }
+
+    #[test]
+    fn a_circle_is_noticed_and_a_chain_of_others_is_none() {
+        let peer = HeaderValue::from_static("192.0.2.9");
+        let mut headers = HeaderMap::new();
+        headers.append(
+            header::VIA,
+            HeaderValue::from_static("1.1 a, 1.1 b, 1.1 c, 1.0 d (phalanx), 1.1 phalanx"),
+        );
+        for _ in 0..HOPS_MAX - 1 {
+            assert!(add(&mut headers, &peer, false, None, http::Version::HTTP_11));
+        }
+        assert!(!add(&mut headers, &peer, false, None, http::Version::HTTP_11));
     }
 }

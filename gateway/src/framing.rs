@@ -328,7 +328,35 @@ fn content_length(value: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What streams are made of.
+    const PARTS: [&str; 22] = [
+        "GET / HTTP/1.1",
+        "POST / HTTP/1.0",
+        "\r\n",
+        "\r\n",
+        "\r\n\r\n",
+        "\r",
+        "\n",
+        "Host: a\r\n",
+        "Content-Length: 3\r\n",
+        "Content-Length: 0\r\n",
+        "content-length",
+        "Transfer-Encoding: chunked\r\n\r\n",
+        "Transfer-Encoding: gzip\r\n",
+        ": ",
+        " ",
+        "3",
+        "0\r\n",
+        "3\r\nabc\r\n",
+        ";ext=1",
+        "abc",
+        "#",
+        "GET /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nT: 1\r\n\r\n",
+    ];
 
     /// What a stream comes to, whole and byte by byte.
     fn fault(stream: &str) -> Option<Fault> {
@@ -425,6 +453,36 @@ mod tests {
         for body in ["0\r\n\n", "0\r\nx: y\n\r\n"] {
             let stream = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
             assert_eq!(fault(&stream), Some(Fault::LineEnd), "{body:?}");
+        }
+    }
+
+    proptest! {
+        /// However a stream is cut, it is judged alike: whole, byte by byte, and in two.
+        #[test]
+        fn cuts_change_nothing(
+            parts in prop::collection::vec(prop::sample::select(PARTS.to_vec()), 0..24),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let stream = parts.concat();
+            let feed = |cuts: &[usize]| {
+                let mut follower = Follower::new();
+                let mut begin = 0;
+                for &end in cuts {
+                    if let Err(found) = follower.feed(&stream.as_bytes()[begin..end]) {
+                        return Err((begin + found.good, found.in_head, found.fault));
+                    }
+                    begin = end;
+                }
+                Ok(follower.between_messages())
+            };
+            let whole = feed(&[stream.len()]);
+            prop_assert_eq!(feed(&(1..=stream.len()).collect::<Vec<_>>()), whole);
+            prop_assert_eq!(feed(&[cut.index(stream.len() + 1), stream.len()]), whole);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+            let _ = Follower::new().feed(&bytes);
         }
     }
 

@@ -168,13 +168,15 @@ async fn answer(
     }
     let version = std::mem::replace(&mut head.version, Version::HTTP_11);
     route.request.apply(&mut head.headers);
-    forwarded::add(
+    if !forwarded::add(
         &mut head.headers,
         &connection.peer_value,
         connection.trusted,
         authority.as_ref(),
         version,
-    );
+    ) {
+        return Err(Fault::LOOP.into());
+    }
     head.headers.insert(X_REQUEST_ID, id.clone());
     if let Some(host) = &route.host {
         head.headers.insert(header::HOST, host.clone());

@@ -367,6 +367,58 @@ async fn no_tunnel_opens_for_a_client_that_did_not_wait() {
 }
 
 #[tokio::test]
+async fn a_route_that_leads_back_here_ends() {
+    let under = start(settings(), &[]);
+    let address = under.gateway.address().to_string();
+    let upstream = json!({"targets": [{"address": address}], "retry": {"attempts": 0}});
+    let route = json!({"upstream": "u"});
+    let config = support::with(
+        &under.config.borrow().clone(),
+        &[(Kind::Upstream, "u", upstream), (Kind::Route, "r", route)],
+    );
+    let mut installed = under.gateway.installed();
+    under.config.send_replace(config.clone().into());
+    installed.wait_for(|installed| installed.revision == config.revision).await.unwrap();
+    let mut client = under.client().await;
+    client.write(GET).await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 508, "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_http_is_502_and_harms_no_other() {
+    let (large, many) = ("x".repeat(70_000), "X: y\r\n".repeat(300));
+    for answer in [
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+        "HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 99 Low\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 OK\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n".to_owned(),
+        format!("HTTP/1.1 200 OK\r\nX: {large}\r\nContent-Length: 0\r\n\r\n"),
+        format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 0\r\n\r\n"),
+    ] {
+        let (under, listener) = played().await;
+        let mut client = under.client().await;
+        let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+        client.write(request).await;
+        let mut origin = accept(&listener).await;
+        origin.head().await;
+        origin.write(&answer).await;
+        let short = &answer[..answer.len().min(60)];
+        assert_eq!(client.answer().await.status, 502, "{short:?}");
+        assert_eq!(origin.rest().await, "", "{short:?}");
+        client.write(request).await;
+        let mut origin = accept(&listener).await;
+        origin.head().await;
+        origin.write(ok("next")).await;
+        assert_eq!(client.answer().await.body, "next", "{short:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_may_go_no_further_goes_no_further() {
     let origin = Origin::saying("hello").await;
     let under = in_front(settings(), json!({"targets": [{"address": origin.address.to_string()}]}));
