@@ -137,8 +137,11 @@ pub(super) async fn leave(node: Arc<Node>, asked: Asked) -> Answer {
     let member = node.member.read().await;
     let member = member.as_ref().ok_or_else(Refusal::not_in_cluster)?;
     let node_id = member.identity.node_id;
-    last_one_stays(member, node_id)?;
-    propose(member, &asked, ClusterChange::Remove { node_id }).await?;
+    // The others answer no call of one that has left; leaving is done twice as well as once.
+    if !member.consensus.was_removed_itself() {
+        last_one_stays(member, node_id)?;
+        propose(member, &asked, ClusterChange::Remove { node_id }).await?;
+    }
     reply::done()
 }
 
