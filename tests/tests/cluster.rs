@@ -1,6 +1,6 @@
 //! What users are promised of a cluster, shown on real processes.
 
-use phalanx_tests::{Cluster, Origin, alone, http, until};
+use phalanx_tests::{Cluster, Load, Origin, alone, http, until};
 use serde_json::{Value, json};
 
 #[test]
@@ -48,24 +48,51 @@ fn a_key_is_good_until_it_is_revoked_and_then_on_no_node() {
 }
 
 #[test]
-fn a_node_is_removed_wiped_and_comes_back_as_another() {
+fn a_wiped_node_is_refused_in_its_old_place_and_comes_back_as_another() {
     let _alone = alone();
     let mut cluster = Cluster::form(3);
     let gone = cluster.admin(2).id();
     cluster.nodes[2].kill();
-    cluster.admin(0).must("DELETE", &format!("/v1/cluster/members/{gone}"), &Value::Null);
-    cluster.admin(0).must("DELETE", &format!("/v1/cluster/members/{gone}"), &Value::Null);
-    until("two are left", || {
-        let status = cluster.admin(0).status();
-        (status["members"].as_array()?.len() == 2).then_some(())
-    });
     std::fs::remove_dir_all(&cluster.nodes[2].data).unwrap();
-    let mut removed = cluster.nodes.remove(2);
-    removed.start();
-    assert_eq!(removed.admin.ask("GET", "/readyz", &Value::Null).unwrap().status, 503);
-    drop(removed);
-    let id = cluster.join();
-    assert!(id > gone, "{id} is not after {gone}");
+    cluster.nodes[2].start();
+    assert_eq!(cluster.admin(2).ask("GET", "/readyz", &Value::Null).unwrap().status, 503);
+    let body = json!({"address": cluster.nodes[1].peer.to_string(), "token": cluster.token()});
+    let refused = cluster.admin(2).ask("POST", "/v1/cluster/join", &body).unwrap();
+    assert_eq!(refused.status, 409, "{}", refused.json());
+    assert!(refused.json()["detail"].as_str().unwrap().contains("remove it first"), "{}", refused.json());
+    // Done twice, it is done once.
+    for _ in 0..2 {
+        cluster.admin(0).must("DELETE", &format!("/v1/cluster/members/{gone}"), &Value::Null);
+    }
+    let joined = cluster.admin(2).must("POST", "/v1/cluster/join", &body);
+    assert!(joined["node_id"].as_u64().unwrap() > gone, "{joined} is not after {gone}");
+    until("the cluster tolerates a failure again", || {
+        (cluster.admin(0).status()["tolerates"] == 1).then_some(())
+    });
+}
+
+#[test]
+fn a_leader_that_leaves_hands_over_first_and_proxies_on() {
+    let _alone = alone();
+    let (cluster, origin) = (Cluster::form(3), Origin::start());
+    cluster.route_to(&origin, 0);
+    let first = cluster.leader();
+    cluster.admin((first + 1) % 3).must("POST", "/v1/cluster/transfer", &json!({}));
+    let leader = until("another leads", || Some(cluster.leader()).filter(|leader| *leader != first));
+    let load = Load::start(&cluster.proxies(&[0, 1, 2]), 2, 600, "/load");
+    for _ in 0..2 {
+        cluster.admin(leader).must("POST", "/v1/cluster/leave", &json!({}));
+    }
+    let others = cluster.others(leader);
+    cluster.leader_among(&others);
+    until("two are left", || {
+        let left = |place: &usize| cluster.admin(*place).status()["members"].as_array().map(Vec::len);
+        others.iter().all(|place| left(place) == Some(2)).then_some(())
+    });
+    assert_eq!(cluster.admin(others[0]).put_route("after", "10s").status, 200);
+    until("a balancer is told to take the node out", || (!cluster.admin(leader).is_ready()).then_some(()));
+    load.goes_on(100);
+    load.stop_without_failure();
 }
 
 #[test]

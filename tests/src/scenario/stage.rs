@@ -61,7 +61,12 @@ impl Stage {
         let body = json!({"document": document.to_string(), "prune": prune});
         let answer = self.cluster.admin(0).ask("POST", "/v1/apply?wait=all", &body);
         let answer = answer.map_err(|error| error.to_string())?;
-        if answer.status == 200 { Ok(()) } else { Err(format!("the config is refused: {}", answer.json())) }
+        let applied = answer.json();
+        match (answer.status, &applied["lagging"]) {
+            (200, Value::Null) => Ok(()),
+            (200, _) => Err(format!("the config is not installed in time: {applied}")),
+            _ => Err(format!("the config is refused: {applied}")),
+        }
     }
 
     fn send(&self, send: &str, step: &Step, log: &actor::Log, secret: &[String]) -> Vec<String> {
