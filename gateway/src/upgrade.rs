@@ -61,7 +61,7 @@ pub(crate) fn tunnel(
     // From the response on the client's bytes are no HTTP any more.
     connection.watch.become_tunnel();
     let target = hyper::upgrade::on(&mut response);
-    lease.discard();
+    lease.hand_over();
     let open = worker.open_tunnel();
     tokio::task::spawn_local(async move {
         let _open = open;

@@ -1,6 +1,6 @@
 //! Sends a request to an upstream: chooses a target, takes a connection, and tries again where that is safe.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -25,9 +25,11 @@ pub(crate) mod health;
 pub(crate) mod pool;
 pub(crate) mod resolve;
 pub(crate) mod spare;
+mod stream;
 
 use pool::{Lease, Link};
 use spare::Spare;
+use stream::Stream;
 
 /// What a target answered, and the connection on which the rest of it comes.
 pub(crate) struct Answer {
@@ -160,6 +162,7 @@ async fn attempt(
         },
     };
     let upload = request.body().progress();
+    let held_up = link.held_up.clone();
     let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
     let sending = link.sender.try_send_request(request);
     let lease = Lease::new(link, pool, upload.clone());
@@ -169,13 +172,18 @@ async fn attempt(
         if let Some(sent) = worker.deadlines.within(wait, sending.as_mut()).await {
             break sent;
         }
-        // The time runs from the request's last byte.
-        let now = timer::now_ms();
-        let passed = match upload.as_ref().map(|upload| upload.ended_at_ms()) {
-            None => limit,
-            Some(None) => Duration::ZERO,
-            Some(Some(ended)) => Duration::from_millis(now.saturating_sub(ended)),
+        // The time runs from the request's last byte, or while the target takes nothing of what there is.
+        let since = match upload.as_deref() {
+            None => None,
+            Some(upload) => match (upload.ended_at_ms(), held_up.load(Relaxed)) {
+                (Some(ended), _) => Some(ended),
+                // The client's turn.
+                (None, 0) => Some(timer::now_ms()),
+                (None, since) => Some(since),
+            },
         };
+        let passed =
+            since.map_or(limit, |since| Duration::from_millis(timer::now_ms().saturating_sub(since)));
         if passed >= limit {
             lease.discard();
             return Err(Failed {
@@ -240,6 +248,7 @@ async fn connect(worker: &Rc<Worker>, target: &CompiledTarget, limit: Duration) 
             return None;
         }
     };
+    let (stream, held_up) = Stream::new(stream);
     let (sender, connection) = worker.client.handshake(TokioIo::new(stream)).await.ok()?;
     worker.metrics.upstream_connections_total.add(1);
     // Its failure is told to the exchange that uses it; idle, it is just gone from the pool.
@@ -248,5 +257,5 @@ async fn connect(worker: &Rc<Worker>, target: &CompiledTarget, limit: Duration) 
             tracing::trace!(%error, "a connection to a target ended early");
         }
     });
-    Some(Link { sender, task })
+    Some(Link { sender, task, held_up })
 }

@@ -103,6 +103,50 @@ async fn an_early_answer_comes_through_and_ends_the_upload() {
     }
 }
 
+/// Answers no request, and takes nothing but what the sockets hold.
+async fn hanging() -> (Under, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let upstream = json!({"targets": [{"address": address}], "timeout": {"response": "100ms"}});
+    (in_front(settings(), upstream), listener)
+}
+
+#[tokio::test]
+async fn a_target_that_takes_no_body_times_out() {
+    let (under, _listener) = hanging().await;
+    let mut client = under.client().await;
+    client.write(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {MANY_BYTES}\r\n\r\n")).await;
+    let (from, mut to) = client.0.into_inner().into_split();
+    let sending = tokio::spawn(async move {
+        let block = vec![b'x'; 1 << 16];
+        while to.write_all(&block).await.is_ok() {}
+    });
+    let mut answer = String::new();
+    // The end may be a reset, since more was sent than anybody read.
+    let _ = patiently(tokio::io::AsyncReadExt::read_to_string(&mut { from }, &mut answer)).await;
+    assert_eq!((status(&answer), header(&answer, "connection")), ("504", Some("close")), "{answer}");
+    patiently(sending).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_pauses_in_its_body_does_not_time_its_target_out() {
+    let (under, listener) = hanging().await;
+    let mut client = under.client().await;
+    client.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234").await;
+    let mut origin = accept(&listener).await;
+    origin.head().await;
+    // Far more than the timeout passes: others run into it, one after another.
+    let mut other = under.client().await;
+    for _ in 0..4 {
+        other.write(GET).await;
+        assert_eq!(other.answer().await.status, 504);
+    }
+    client.write("56789").await;
+    origin.exact("0123456789").await;
+    origin.write(ok("patient")).await;
+    assert_eq!(client.answer().await.body, "patient");
+}
+
 #[tokio::test]
 async fn an_upload_may_end_after_its_answer() {
     let (under, listener) = played().await;

@@ -5,6 +5,7 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::JoinHandle;
 
+use super::stream::HeldUp;
 use crate::{
     settings::Limits,
     timer,
@@ -21,6 +22,8 @@ pub(crate) struct Link {
     pub(crate) sender: SendRequest<RequestBody>,
     /// What reads and writes.
     pub(crate) task: JoinHandle<()>,
+    /// Since when its target takes nothing.
+    pub(crate) held_up: HeldUp,
 }
 
 /// A worker's idle connections, by target.
@@ -109,8 +112,15 @@ impl Lease {
         Self { connection: Some((link, pool)), upload }
     }
 
-    /// Closes the connection.
+    /// Closes the connection at once: left to itself it would first write what its target does not take.
     pub(crate) fn discard(mut self) {
+        if let Some((link, _)) = self.connection.take() {
+            link.task.abort();
+        }
+    }
+
+    /// Leaves the connection to the tunnel that it becomes.
+    pub(crate) fn hand_over(mut self) {
         self.connection = None;
     }
 }
