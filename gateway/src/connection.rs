@@ -275,7 +275,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, connection: Rc<
             _ => {}
         }
         let mut polled = serving.as_mut().poll(cx);
-        while let Some(status) = connection.watch.wants_answer() {
+        while polled.is_pending()
+            && let Some(status) = connection.watch.wants_answer()
+        {
             // It is there from now on, whatever was set before.
             let _ = connection.watch.answer.set(refuse(&worker, &connection, status));
             polled = serving.as_mut().poll(cx);
