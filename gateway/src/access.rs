@@ -1,5 +1,6 @@
-//! The access log: a line a request. A worker writes its lines into a buffer of its own, and hands that to one thread that
-//! writes them out; where that thread falls behind, lines are dropped and counted, and no request waits.
+//! The access log: a line a request. A worker writes its lines into a buffer of its own, and hands that to
+//! one thread that writes them out; where that thread falls behind, lines are dropped and counted, and no
+//! request waits.
 
 mod line;
 mod writer;

@@ -34,9 +34,9 @@ const LINGER_MS: u64 = 1_000;
 /// How long a connection is spared by a drain while its first request may be on its way.
 const FRESH_MS: u64 = 500;
 
-/// What the guard tells of a connection's bytes, and is told of its exchanges. It never leaves its worker's thread; only
-/// hyper's upgrades ask that it could, so it is made of atomics. Times are those of [`timer::now_ms`], 0 for "does not
-/// wait".
+/// What the guard tells of a connection's bytes, and is told of its exchanges. It never leaves its worker's
+/// thread; only hyper's upgrades ask that it could, so it is made of atomics. Times are those of
+/// [`timer::now_ms`], 0 for "does not wait".
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     tunnel: AtomicBool,
@@ -97,13 +97,14 @@ impl Watch {
         }
     }
 
-    /// Whether every exchange there was is over and written out: what hyper writes next is no exchange's, and so its own
-    /// answer to a head that it refuses.
+    /// Whether every exchange there was is over and written out: what hyper writes next is no exchange's, and
+    /// so its own answer to a head that it refuses.
     pub(crate) fn is_settled(&self) -> bool {
         !self.owing.load(Relaxed) && !self.is_tunnel()
     }
 
-    /// What to write in the place of hyper's own answer of this status; none until it was made, which this asks for.
+    /// What to write in the place of hyper's own answer of this status; none until it was made, which this
+    /// asks for.
     pub(crate) fn answer(&self, status: u16) -> Option<&Bytes> {
         let answer = self.answer.get();
         if answer.is_none() {

@@ -39,7 +39,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Binds every listener, then starts the workers, each with figures of its own; `others` are those of other threads.
+    /// Binds every listener, then starts the workers, each with figures of its own; `others` are those of
+    /// other threads.
     pub(crate) fn start(
         settings: Arc<Settings>,
         plan: Arc<arc_swap::ArcSwap<crate::plan::Plan>>,
@@ -106,7 +107,8 @@ impl Drop for Server {
     }
 }
 
-/// Whether the address is free: listeners that share would share it with another gateway too, and nobody would know.
+/// Whether the address is free: listeners that share would share it with another gateway too, and nobody
+/// would know.
 fn probe(address: SocketAddr) -> std::io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

@@ -72,9 +72,10 @@ impl Upload {
         }
     }
 
-    /// The request is answered by the gateway itself. A small body that is still to come is read and thrown away, so that
-    /// the next request can follow it. If there is more, or if the client may leave it out, the connection ends with the
-    /// response, which says so (RFC 9110, sections 9.3 and 10.1.1; RFC 9112, section 9.6).
+    /// The request is answered by the gateway itself. A small body that is still to come is read and thrown
+    /// away, so that the next request can follow it. If there is more, or if the client may leave it out, the
+    /// connection ends with the response, which says so (RFC 9110, sections 9.3 and 10.1.1; RFC 9112, section
+    /// 9.6).
     pub(crate) fn leave(self, response: &mut HeaderMap) {
         match self.body {
             Some(body) if !self.expected && body.size_hint().lower() <= UNWANTED_BYTES_MAX => {
@@ -88,7 +89,8 @@ impl Upload {
     }
 }
 
-/// Reads a body to its end, or up to the most that is read of one; hyper ends the connection of one that is given up.
+/// Reads a body to its end, or up to the most that is read of one; hyper ends the connection of one that is
+/// given up.
 async fn read_away(mut body: Incoming) {
     let mut bytes = 0;
     while bytes <= UNWANTED_BYTES_MAX

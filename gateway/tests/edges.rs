@@ -1,5 +1,5 @@
-//! Where an exchange may end otherwise than both sides expect: bodies that nobody reads, answers that come early, sides
-//! that close, and messages that say one thing and do another.
+//! Where an exchange may end otherwise than both sides expect: bodies that nobody reads, answers that come
+//! early, sides that close, and messages that say one thing and do another.
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
 

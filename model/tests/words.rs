@@ -1,4 +1,5 @@
-//! Names, durations and documents as anybody may write them: read back as they were written, and nothing panics.
+//! Names, durations and documents as anybody may write them: read back as they were written, and nothing
+//! panics.
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
 

@@ -1,4 +1,5 @@
-//! One line of the access log, for people or for programs. The query is not in it: queries hold keys and other secrets.
+//! One line of the access log, for people or for programs. The query is not in it: queries hold keys and
+//! other secrets.
 
 use std::{
     borrow::Cow,
@@ -157,8 +158,8 @@ fn timestamp(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
-/// The year, month and day that is so many days after the Unix epoch. Years are counted from March, so that a leap day is
-/// the last of its year, in eras of 400 years, which are all of one length.
+/// The year, month and day that is so many days after the Unix epoch. Years are counted from March, so that a
+/// leap day is the last of its year, in eras of 400 years, which are all of one length.
 fn date(days: u64) -> (u64, u64, u64) {
     const DAYS_TO_EPOCH: u64 = 719_468; // from the 1st of March of the year 0
     const DAYS_PER_ERA: u64 = 146_097;

@@ -15,7 +15,8 @@ use crate::{error::Error, metrics::Metrics};
 /// The most buffers that wait to be written, of all workers together: some 4 MiB.
 const WAITING_MAX: usize = 64;
 
-/// Starts the thread. It ends when the last worker's end is gone and all is written, and then lets go of `alive`.
+/// Starts the thread. It ends when the last worker's end is gone and all is written, and then lets go of
+/// `alive`.
 pub(crate) fn start<A: Send + 'static>(
     log: &AccessLog,
     metrics: Arc<Metrics>,

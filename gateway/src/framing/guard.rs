@@ -1,9 +1,10 @@
 //! The guard between a client's socket and hyper: bytes go through unchanged until they are framed badly.
 //!
-//! In a head hyper is then handed bytes that it must refuse, so that it answers every request before it, then 400,
-//! and closes. In a body reading fails, and the exchange answers 400.
+//! In a head hyper is then handed bytes that it must refuse, so that it answers every request before it, then
+//! 400, and closes. In a body reading fails, and the exchange answers 400.
 //!
-//! What hyper answers a head that it refuses itself is a bare status. The guard writes a problem document in its place.
+//! What hyper answers a head that it refuses itself is a bare status. The guard writes a problem document in
+//! its place.
 
 use std::{
     io,
@@ -19,7 +20,8 @@ use crate::connection::Watch;
 
 /// What no part of a head may hold, and the end of a head.
 const POISON: &[u8] = b"\0\r\n\r\n";
-/// The most bytes that are read and thrown away from a client that was answered before it had sent everything.
+/// The most bytes that are read and thrown away from a client that was answered before it had sent
+/// everything.
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 #[derive(Debug)]
@@ -147,8 +149,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Ends the stream. A client that is still sending is listened to for a little, since closing on unread bytes
-    /// resets the connection and may take the answer with it (RFC 9112, section 9.6).
+    /// Ends the stream. A client that is still sending is listened to for a little, since closing on unread
+    /// bytes resets the connection and may take the answer with it (RFC 9112, section 9.6).
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !this.shut {

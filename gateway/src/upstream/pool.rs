@@ -131,15 +131,15 @@ impl Drop for Lease {
         if link.sender.is_ready() {
             pool.give(link);
         } else if !link.sender.is_closed() {
-            // Its last bytes are being read, or it is being closed: both are soon known. Or the target has answered
-            // before it had the whole request.
+            // Its last bytes are being read, or it is being closed: both are soon known. Or the target has
+            // answered before it had the whole request.
             tokio::task::spawn_local(come_back(link, pool, self.upload.take()));
         }
     }
 }
 
-/// Puts the connection back once it is ready. One whose target no longer takes what is sent to it is closed, so that
-/// neither it nor the client waits for ever.
+/// Puts the connection back once it is ready. One whose target no longer takes what is sent to it is closed,
+/// so that neither it nor the client waits for ever.
 async fn come_back(mut link: Link, pool: Rc<Pool>, upload: Option<Rc<Progress>>) {
     loop {
         let before = upload.as_ref().map(|upload| upload.bytes());

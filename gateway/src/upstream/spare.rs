@@ -10,7 +10,8 @@ use crate::upload::RequestBody;
 const KEPT_MAX: usize = 256;
 const KEPT_BYTES_MAX: usize = 16 * 1024;
 
-/// A request without a body, as text: a third of what a clone of its headers costs, each of which counts references.
+/// A request without a body, as text: a third of what a clone of its headers costs, each of which counts
+/// references.
 #[derive(Debug, Default)]
 pub(crate) struct Spare {
     method: Method,

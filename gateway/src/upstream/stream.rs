@@ -17,8 +17,8 @@ use tokio::{
 
 use crate::timer;
 
-/// Since when a target has taken nothing of what is sent to it, as [`timer::now_ms`]; 0 if it does. Of one thread; hyper's
-/// upgrades ask that it could be of others.
+/// Since when a target has taken nothing of what is sent to it, as [`timer::now_ms`]; 0 if it does. Of one
+/// thread; hyper's upgrades ask that it could be of others.
 pub(crate) type HeldUp = Arc<AtomicU64>;
 
 /// A connection to a target.
