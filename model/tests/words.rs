@@ -84,7 +84,8 @@ proptest! {
     fn what_is_read_is_written_in_its_shortest_form(text in prop_oneof![".{0,24}", "[0-9]{0,22}(ms|s|m|h|d|w|)"]) {
         if let Ok(read) = duration::parse(&text) {
             let written = duration::format(read);
-            prop_assert!(written.len() <= text.len(), "{} for {}", written, text);
+            // Nothing is written in the shortest unit, whatever it was read in.
+            prop_assert!(read.is_zero() || written.len() <= text.len(), "{} for {}", written, text);
             prop_assert_eq!(duration::parse(&written), Ok(read));
         }
     }
