@@ -33,6 +33,8 @@ use crate::{
 
 /// How long a call waits for a leader before it says that there is none; an election takes less.
 const LEADER_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Between two tries to find a leader that can commit.
+const RETRY_PAUSE: Duration = Duration::from_millis(25);
 /// The longest that one try of a forwarded call takes.
 const TRY_MAX: Duration = Duration::from_secs(10);
 
@@ -49,6 +51,8 @@ pub struct Settings {
     pub snapshot_timeout: Duration,
     /// Entries after which the log is cut behind a new snapshot.
     pub snapshot_after_entries: u64,
+    /// Entries that the cut log keeps, for those who are a little behind.
+    pub log_kept_entries: u64,
     /// How long a learner must have been up to date before it votes.
     pub promote_after: Duration,
 }
@@ -61,6 +65,7 @@ impl Default for Settings {
             election_max: Duration::from_secs(2),
             snapshot_timeout: Duration::from_secs(60),
             snapshot_after_entries: 10_000,
+            log_kept_entries: 1_000,
             promote_after: Duration::from_secs(10),
         }
     }
@@ -76,8 +81,11 @@ impl Settings {
             election_timeout_max: ms(self.election_max),
             install_snapshot_timeout: ms(self.snapshot_timeout),
             snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.snapshot_after_entries),
-            max_in_snapshot_log_to_keep: 1_000,
+            max_in_snapshot_log_to_keep: self.log_kept_entries,
             enable_pre_vote: Some(true),
+            // An entry goes to the others before it is on the leader's own disk. A leader that lost it in a crash and led on
+            // in the same term would put another in its place, under the same log id (docs/adr/0009).
+            enable_leader_restore: Some(false),
             ..openraft::Config::default()
         }
         .validate()
@@ -484,6 +492,13 @@ impl Consensus {
         Ok(())
     }
 
+    /// Ends as a crash does: nothing is handed over, and no error matters.
+    #[cfg(test)]
+    pub(crate) async fn abandon(self) {
+        self.inner.stop.cancel();
+        let _ = self.inner.raft.shutdown().await;
+    }
+
     pub(crate) fn identity(&self) -> &Identity {
         self.inner.peers.identity()
     }
@@ -559,13 +574,14 @@ impl Consensus {
                     leader_by = until.min(Instant::now() + LEADER_WAIT_MAX);
                 }
             }
-            // Whoever was asked can't lead, or is gone: wait for news of the leader, but not for long.
-            let mut metrics = self.inner.raft.metrics();
-            let pause =
-                (self.inner.settings.heartbeat / 2).min(leader_by.saturating_duration_since(Instant::now()));
-            let _ = tokio::time::timeout(pause, WatchReceiver::changed(&mut metrics)).await;
+            if self.inner.raft.metrics().borrow_watched().running_state.is_err() {
+                break ended_error();
+            }
+            // Whoever was asked can't lead, or not yet, or is gone.
+            tokio::time::sleep(RETRY_PAUSE.min(leader_by.saturating_duration_since(Instant::now()))).await;
         };
-        Err(if sent && matches!(ended, Error::NoQuorum) { Error::TimedOut(timeout) } else { ended })
+        let unknown = sent && matches!(ended, Error::NoQuorum | Error::Fatal(_));
+        Err(if unknown { Error::TimedOut(timeout) } else { ended })
     }
 
     /// The leader, once there is one that this node itself is or has heard lately. One that has gone silent is not
@@ -590,7 +606,7 @@ impl Consensus {
                 // openraft doesn't tell that a leader is heard again.
                 let changed = WatchReceiver::changed(&mut metrics);
                 if let Ok(Err(_)) = tokio::time::timeout(self.inner.settings.heartbeat / 2, changed).await {
-                    return Err(Error::Fatal("consensus has ended".into()));
+                    return Err(ended_error());
                 }
             }
         };
@@ -622,6 +638,10 @@ async fn watch_fatal(
 pub(crate) fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn ended_error() -> Error {
+    Error::Fatal("consensus has ended".into())
 }
 
 fn key_reused() -> Error {

@@ -19,6 +19,8 @@ mod proposer;
 mod record;
 mod serve;
 mod service;
+#[cfg(test)]
+pub mod sim;
 mod snapshot;
 mod state;
 mod state_machine;

@@ -83,6 +83,22 @@ impl Worker {
         thread.map(drop).map_err(|error| Error::io(file, &error))
     }
 
+    /// Works as a task, each barrier taking a time that `delay` gives, until the process it is of has ended.
+    #[cfg(test)]
+    pub(crate) async fn simulate(
+        mut self,
+        alive: Arc<std::sync::atomic::AtomicBool>,
+        delay: impl Fn() -> std::time::Duration,
+    ) {
+        while let Some(first) = self.queue.recv().await {
+            tokio::time::sleep(delay()).await;
+            if !alive.load(std::sync::atomic::Ordering::SeqCst) {
+                return;
+            }
+            self.sync(first);
+        }
+    }
+
     /// One barrier, for this job and all that wait behind it.
     fn sync(&mut self, first: (Raise, Done)) {
         let mut mark = self.high_water.mark().clone();

@@ -22,7 +22,10 @@ impl openraft::RaftTypeConfig for Types {
     type Vote = openraft::impls::Vote<Self::LeaderId>;
     type Payload = openraft::impls::EntryPayload<Request, u64, PeerNode>;
     type Entry = openraft::impls::Entry<CommittedLeaderId, Self::Payload>;
+    #[cfg(not(test))]
     type AsyncRuntime = openraft::impls::TokioRuntime;
+    #[cfg(test)]
+    type AsyncRuntime = crate::sim::runtime::Seeded;
     type Responder<T>
         = openraft::impls::OneshotResponder<Self, T>
     where
