@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Consumer, Group, Key, Name, Policy, Revision, Route, Upstream};
+use crate::{Consumer, Group, Key, Name, Policy, Revision, Route, Upstream, claims::Claims};
 
 /// The kinds of object in a [`Config`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -133,6 +133,8 @@ pub struct Config {
     pub unreadable: OrdMap<(Kind, Name), Unreadable>,
     /// What keys are digested under; none before the cluster is formed.
     pub pepper: Option<Arc<Pepper>>,
+    /// Of the routes.
+    pub(crate) claims: Claims,
 }
 
 /// An object as it is stored, of whatever kind.
@@ -175,7 +177,7 @@ impl Config {
             Kind::Policy => insert(&mut self.policies, &name, &stored),
             Kind::Group => insert(&mut self.groups, &name, &stored),
             Kind::Consumer => insert(&mut self.consumers, &name, &stored),
-            Kind::Route => insert(&mut self.routes, &name, &stored),
+            Kind::Route => self.insert_route(&name, &stored),
             Kind::Key => insert(&mut self.keys, &name, &stored),
         };
         if let Err(error) = unreadable {
@@ -191,10 +193,23 @@ impl Config {
             Kind::Policy => self.policies.remove(name).is_some(),
             Kind::Group => self.groups.remove(name).is_some(),
             Kind::Consumer => self.consumers.remove(name).is_some(),
-            Kind::Route => self.routes.remove(name).is_some(),
+            Kind::Route => self.remove_route(name),
             Kind::Key => self.keys.remove(name).is_some(),
         };
         readable || self.unreadable.remove(&(kind, name.clone())).is_some()
+    }
+
+    fn insert_route(&mut self, name: &Name, stored: &Stored) -> Result<(), String> {
+        insert(&mut self.routes, name, stored)?;
+        let route = self.routes.get(name).map(|entry| &*entry.spec);
+        route.into_iter().for_each(|route| self.claims.insert(name, route));
+        Ok(())
+    }
+
+    fn remove_route(&mut self, name: &Name) -> bool {
+        let route = self.routes.remove(name).map(|entry| entry.spec);
+        route.iter().for_each(|route| self.claims.remove(name, route));
+        route.is_some()
     }
 
     /// How many there are of this kind; unreadable ones are not among them.

@@ -60,6 +60,11 @@ impl Name {
         if good { Ok(Self(text.into())) } else { Err(BadName(text.chars().take(80).collect())) }
     }
 
+    /// The name that no other is before: each begins with a letter or digit.
+    pub(crate) fn least() -> Self {
+        Self("0".into())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod change;
 pub mod check;
+mod claims;
 pub mod cluster;
 pub mod code;
 pub mod config;

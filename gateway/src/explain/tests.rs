@@ -5,11 +5,12 @@ use model::{Config, Kind, Name, Revision, config::Stored};
 use super::*;
 
 fn plan(routes: &[(&str, &str)]) -> Plan {
-    let mut config = Config { revision: Revision(9), ..Config::default() };
+    let mut config = Config::default();
     for (name, doc) in routes {
         let stored = Stored { created: Revision(1), changed: Revision(1), doc: doc.as_bytes().into() };
         config.insert(Kind::Route, Name::new(name).unwrap(), stored);
     }
+    config.revision = Revision(9);
     Plan::empty().install(&config).unwrap()
 }
 

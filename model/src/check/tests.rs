@@ -199,3 +199,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_claim_ends_with_what_made_it() {
+    let route = |path: &str| json!({"match": [{"path": {"prefix": path}}], "upstream": "u"});
+    let mut config = small();
+    let overlaps = |config: &Config| {
+        let new = change(config, vec![put(Kind::Route, "new", &route("/one/"))]);
+        check(config, &new).into_iter().map(|violation| violation.path).collect::<Vec<_>>()
+    };
+    config.apply(&change(&config, vec![put(Kind::Route, "old", &route("/one"))]));
+    assert_eq!(overlaps(&config), ["routes.new.match"]);
+    config.apply(&change(&config, vec![put(Kind::Route, "old", &route("/two"))]));
+    assert_eq!(overlaps(&config), [""; 0]);
+    config.apply(&change(&config, vec![put(Kind::Route, "old", &route("/one"))]));
+    let gone = Op::Delete { kind: Kind::Route, name: Name::new("old").unwrap() };
+    config.apply(&change(&config, vec![gone]));
+    assert_eq!(overlaps(&config), [""; 0]);
+    let fresh = small();
+    assert_eq!((config.routes, config.claims), (fresh.routes, fresh.claims));
+}
