@@ -17,6 +17,7 @@ pub mod duration;
 pub mod id;
 pub mod key;
 pub mod policy;
+pub mod rare;
 pub mod route;
 pub mod upstream;
 
@@ -28,5 +29,6 @@ pub use consumer::{Consumer, Group};
 pub use id::{Name, NodeId, Revision};
 pub use key::Key;
 pub use policy::Policy;
+pub use rare::Rare;
 pub use route::Route;
 pub use upstream::Upstream;

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::Name;
+use crate::{
+    Name,
+    rare::{Blank, Rare},
+};
 
 /// Match, policies, changes, and where to: exactly one of `upstream`, `upstreams`, `redirect` and `respond`.
 ///
@@ -14,36 +17,43 @@ use crate::Name;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Route {
     /// Exact names (`api.example`) or wildcards for one or more leading labels (`*.example`); empty takes any host.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
     /// Any one of these suffices; empty takes every request of the hosts.
-    #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, rename = "match", deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
     /// Policies by name; the order is the gateway's, not that of this list.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<Name>,
     /// Changes to the request before it is forwarded.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub request: RequestChanges,
+    pub request: Rare<RequestChanges>,
     /// Changes to the response before it is sent.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub response: ResponseChanges,
+    pub response: Rare<ResponseChanges>,
     /// Forward to this upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Name>,
     /// Forward to one of these, by weight.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<WeightedUpstream>,
     /// Answer with a redirect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redirect: Option<Redirect>,
+    pub redirect: Option<Box<Redirect>>,
     /// Answer with this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub respond: Option<Respond>,
+    pub respond: Option<Box<Respond>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// A list without room to grow: most have one element, and a growing `Vec` takes room for four.
+fn exact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    let mut list = Vec::deserialize(from)?;
+    list.shrink_to_fit();
+    Ok(list)
 }
 
 /// One set of predicates, all of which must hold.
@@ -127,6 +137,14 @@ pub struct ResponseChanges {
     pub headers: HeaderChanges,
 }
 
+impl Blank for RequestChanges {
+    const BLANK: &'static Self = &Self { headers: HeaderChanges::NONE, path: None, host: None };
+}
+
+impl Blank for ResponseChanges {
+    const BLANK: &'static Self = &Self { headers: HeaderChanges::NONE };
+}
+
 /// Changes to headers, in this order: remove, set, add.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct HeaderChanges {
@@ -139,6 +157,10 @@ pub struct HeaderChanges {
     /// Names and a value to add to what is there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub add: BTreeMap<String, String>,
+}
+
+impl HeaderChanges {
+    const NONE: Self = Self { remove: Vec::new(), set: BTreeMap::new(), add: BTreeMap::new() };
 }
 
 /// What the forwarded or redirected path becomes; the query stays.

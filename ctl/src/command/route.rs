@@ -128,11 +128,12 @@ impl Spec for RouteSpec {
         } else if let Some(upstream) = &self.upstream {
             route.upstream = Some(named(upstream)?);
         } else if let Some(url) = &self.redirect {
-            route.redirect = Some(redirect(url, self.redirect_status)?);
+            route.redirect = Some(Box::new(redirect(url, self.redirect_status)?));
         } else if let Some(text) = &self.respond {
             let (status, body) = text.split_once(':').unwrap_or((text, ""));
             let status = status.parse().map_err(|_| Failure::usage(format!("{status:?} is no status")))?;
-            route.respond = Some(Respond { status, body: body.to_owned(), ..Respond::default() });
+            let body = body.to_owned();
+            route.respond = Some(Box::new(Respond { status, body, ..Respond::default() }));
         } else {
             return Err(Failure::usage("the route goes nowhere")
                 .hint("give --to URL, --upstream NAME, --redirect URL, --respond STATUS or -f FILE"));

@@ -236,7 +236,7 @@ fn route() -> impl Strategy<Value = Route> {
     (hosts, prop::collection::vec(one, 0..3)).prop_map(|(hosts, matches)| Route {
         hosts: hosts.into_iter().map(str::to_owned).collect(),
         matches,
-        respond: Some(model::route::Respond { status: 200, ..Default::default() }),
+        respond: Some(Box::new(model::route::Respond { status: 200, ..Default::default() })),
         ..Route::default()
     })
 }
