@@ -1,10 +1,11 @@
-//! Prints what 100,000 routes and keys cost: to compile, to change one of, and to find one among. Build with --release.
+//! Prints what 100,000 routes and keys cost: to compile, to check and make one change, and to find one among. Build with
+//! --release.
 
 use std::{fmt::Write as _, hint::black_box, time::Instant};
 
 use gateway::plan::{Head, Plan};
 use http::{HeaderMap, Method};
-use model::{Config, Kind, Name, Revision, config::Stored};
+use model::{Change, Config, Kind, Name, Op, Revision, config::Stored};
 
 const ROUTES: u64 = 100_000;
 const LOOKUPS: u32 = 1_000_000;
@@ -45,6 +46,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let plan = Plan::empty().install(&config)?;
     println!("compile all: {:?}, {} MiB", start.elapsed(), memory_kib().saturating_sub(read) / 1024);
+
+    let put_one =
+        Op::Put { kind: Kind::Route, name: Name::new("new")?, doc: route(ROUTES, 200).as_bytes().into() };
+    let change = Change { base: config.revision, ops: vec![put_one] };
+    let start = Instant::now();
+    let violations = model::check::check(&config, &change).len() + gateway::check(&config, &change).len();
+    println!("check one change: {:?}, {violations} violations", start.elapsed());
 
     put(&mut config, Kind::Route, "r777", &route(777, 404))?;
     let start = Instant::now();
