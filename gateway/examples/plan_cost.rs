@@ -1,5 +1,5 @@
-//! Prints what 100,000 routes and keys cost: to compile, to check and make one change, and to find one among. Build with
-//! --release.
+//! Prints what 100,000 routes and keys cost: to compile, to check and make one change, and to find one among.
+//! Build with --release.
 
 use std::{fmt::Write as _, hint::black_box, time::Instant};
 

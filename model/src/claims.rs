@@ -24,8 +24,8 @@ pub(crate) struct Claim<'r> {
     pub matching: &'r Match,
 }
 
-/// The routes by the hashes of their claims; kept by [`crate::Config`] as routes come and go, so that a new route is
-/// compared with those alone that may take the same requests.
+/// The routes by the hashes of their claims; kept by [`crate::Config`] as routes come and go, so that a new
+/// route is compared with those alone that may take the same requests.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Claims(OrdSet<(u64, Name)>);
 
@@ -70,7 +70,8 @@ pub(crate) fn path(matching: &Match) -> (u8, &str) {
     }
 }
 
-/// One key of chance for the process: nobody outside can make hashes collide, and equal configs have equal claims.
+/// One key of chance for the process: nobody outside can make hashes collide, and equal configs have equal
+/// claims.
 fn hash(host: &str, matching: &Match) -> u64 {
     static HASHING: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let mut hasher = HASHING.build_hasher();

@@ -10,8 +10,8 @@ pub trait Blank: Default + PartialEq + 'static {
     const BLANK: &'static Self;
 }
 
-/// A part that is nearly always as by default, and takes a pointer's space then: of 100,000 routes few change headers.
-/// It is read, written and compared as what is in it.
+/// A part that is nearly always as by default, and takes a pointer's space then: of 100,000 routes few change
+/// headers. It is read, written and compared as what is in it.
 #[derive(Debug, Clone)]
 pub struct Rare<T>(Option<Box<T>>);
 
