@@ -18,7 +18,7 @@ use model::{
         Applied, ApplyRequest, ClusterStatus, Formed, InitRequest, JoinRequest, Joined, KeyIssued, KeyRequest,
     },
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{local, origin};
 
@@ -161,10 +161,14 @@ async fn play(nodes: &[Node], dir: &Path) -> anyhow::Result<()> {
     let nothing = serde_json::Map::new();
     let known: Result<ClusterStatus, _> = local::ask(&first.data, Method::GET, "/v1/cluster", &nothing).await;
     let again = known.is_ok() || first.data.join("identity.json").exists();
+    let file = dir.join("context.json");
     if !again {
         let formed: Formed =
             insist(first, Method::POST, "/v1/cluster/init", &InitRequest { advertise: None }).await?;
-        write_context(&formed)?;
+        let known =
+            Known { addresses: admins(), token: formed.admin_token.clone(), ca: formed.ca_certificate };
+        let text = serde_json::to_vec(&known).context("write down the admin token")?;
+        write_private(&file, &text).with_context(|| format!("write {}", file.display()))?;
         for node in others {
             let request = JoinRequest {
                 address: formed.join_address.clone(),
@@ -174,6 +178,9 @@ async fn play(nodes: &[Node], dir: &Path) -> anyhow::Result<()> {
             let _: Joined = insist(node, Method::POST, "/v1/cluster/join", &request).await?;
         }
     }
+    let what = || format!("read {}, which the demo's first run in this directory wrote", file.display());
+    let known = std::fs::read(&file).with_context(what)?;
+    write_context(serde_json::from_slice(&known).with_context(what)?)?;
     let until = Instant::now() + PATIENCE;
     let status = loop {
         let status: ClusterStatus = insist(first, Method::GET, "/v1/cluster", &nothing).await?;
@@ -247,7 +254,7 @@ struct Contexts {
     contexts: BTreeMap<String, Known>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Known {
     addresses: Vec<String>,
     token: String,
@@ -255,7 +262,7 @@ struct Known {
 }
 
 /// Adds the context `demo` to gwctl's and makes it the current one, so that plain `gwctl cluster status` works.
-fn write_context(formed: &Formed) -> anyhow::Result<()> {
+fn write_context(known: Known) -> anyhow::Result<()> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let path = set("PHALANX_CONTEXT")
         .or_else(|| set("XDG_CONFIG_HOME").map(|dir| dir.join("phalanx/contexts.toml")))
@@ -266,9 +273,7 @@ fn write_context(formed: &Formed) -> anyhow::Result<()> {
         Ok(text) => toml::from_str(&text).with_context(what)?,
         Err(_) => Contexts::default(),
     };
-    let addresses = (1..=NODES).map(|number| at(ADMIN + number).to_string()).collect();
-    let (token, ca) = (formed.admin_token.clone(), formed.ca_certificate.clone());
-    contexts.contexts.insert("demo".to_owned(), Known { addresses, token, ca });
+    contexts.contexts.insert("demo".to_owned(), known);
     // JSON's strings and lists are TOML's as well.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut text = "current = \"demo\"\n".to_owned();
@@ -284,14 +289,19 @@ fn write_context(formed: &Formed) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(what)?;
     }
+    write_private(&path, text.as_bytes()).with_context(what)
+}
+
+/// Replaces a file in one step, readable by its owner alone.
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .with_context(what)?;
-    file.write_all(text.as_bytes()).with_context(what)?;
-    std::fs::rename(&temporary, &path).with_context(what)
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    std::fs::rename(&temporary, path)
+}
+
+/// The nodes' admin APIs.
+fn admins() -> Vec<String> {
+    (1..=NODES).map(|number| at(ADMIN + number).to_string()).collect()
 }
