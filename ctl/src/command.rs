@@ -45,7 +45,8 @@ impl Wait {
 pub(crate) fn read(path: &str) -> Result<String, Failure> {
     let text =
         if path == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
-    text.map_err(|error| Failure::usage(format!("{path}: {error}")))
+    let what = if path == "-" { "the standard input" } else { path };
+    text.map_err(|error| Failure::usage(format!("{what}: {error}")))
 }
 
 /// Fails if nodes lag behind what was to be waited for.

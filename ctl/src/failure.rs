@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::api::Problem;
+use model::{Violation, api::Problem};
 
 use crate::table::plain;
 
@@ -88,6 +88,7 @@ impl Failure {
             _ => REFUSED,
         };
         let hint = match (exit, code) {
+            (_, "removed") => Some("give another node's --address or --socket"),
             (_, "no_quorum") => Some("a majority of the nodes must run; see `gwctl cluster status`"),
             (AUTH, _) if status == 401 => {
                 Some("see `gwctl context show`; a token may have expired or been deleted")
@@ -109,8 +110,7 @@ impl Failure {
                     text = format!("{text} (request {})", problem.request_id);
                 }
                 let mut failure = Self::new(exit, text);
-                failure.lines =
-                    problem.violations.iter().map(|v| format!("{}: {}", v.path, v.message)).collect();
+                failure.lines = problem.violations.iter().map(line).collect();
                 failure
             }
             None => Self::new(exit, format!("the node answered {status} without a problem document")),
@@ -118,6 +118,11 @@ impl Failure {
         failure.hint = hint.map(str::to_owned);
         failure
     }
+}
+
+/// A violation in a line; one of the whole document has no path.
+fn line(violation: &Violation) -> String {
+    if violation.path.is_empty() { violation.message.clone() } else { violation.to_string() }
 }
 
 impl fmt::Display for Failure {

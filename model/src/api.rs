@@ -309,6 +309,9 @@ pub struct ClusterStatus {
     /// The term.
     #[serde(default)]
     pub term: u64,
+    /// Whether the node that answers was removed: what it shows is what it last heard.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
     /// Whether a majority answers.
     pub quorum: bool,
     /// How many voters may fail with a majority left.

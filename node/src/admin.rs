@@ -226,12 +226,28 @@ async fn route(node: &Arc<Node>, request: Request<Incoming>, local: bool) -> Ans
     };
     let asked = Asked { caller, arguments, query: read_query(query), headers: parts.headers, body };
     let mut response = (operation.handle)(node.clone(), asked).await?;
+    if operation.method == Method::GET {
+        tell_age(node, &mut response).await;
+    }
     if known.is_some() && response.headers().get(header::ETAG) == known.as_ref() {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response.headers_mut().remove(header::CONTENT_TYPE);
         *response.body_mut() = Full::default();
     }
     Ok(response)
+}
+
+/// How old what this node says may be: what its data plane has installed, and how long ago it heard of a leader, which
+/// is left out if it never did.
+async fn tell_age(node: &Node, response: &mut Response<Full<Bytes>>) {
+    let member = node.member.read().await;
+    let Some(member) = &*member else { return };
+    let headers = response.headers_mut();
+    headers.insert("x-phalanx-installed", node.installed.borrow().0.into());
+    if let Some(heard) = member.consensus.status().leader_contact {
+        let ms = u64::try_from(heard.as_millis()).unwrap_or(u64::MAX);
+        headers.insert("x-phalanx-leader-contact-ms", ms.into());
+    }
 }
 
 /// The whole body. The rest of one that is too large is read and thrown away for a while: a client that is still sending

@@ -1,6 +1,6 @@
 //! A node that is in a cluster: consensus, gossip, certificate and admin listener, started together and stopped together.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::Context;
 use model::{
@@ -61,12 +61,21 @@ struct Checks;
 
 impl Admission for Checks {
     fn check(&self, config: &Config, change: &Change) -> Vec<Violation> {
-        let mut violations = model::check::check(config, change);
-        violations.extend(gateway::check(config, change));
-        violations.sort();
-        violations.dedup();
-        violations
+        violations(config, change)
     }
+}
+
+/// All that is wrong with a change, as the model and the data plane know it, in the order of the places. Where the
+/// model has spoken of a place, the data plane is not heard on it: it would tell the same fault in other words.
+pub(crate) fn violations(config: &Config, change: &Change) -> Vec<Violation> {
+    let mut violations = model::check::check(config, change);
+    let told: BTreeSet<String> = violations.iter().map(|violation| violation.path.clone()).collect();
+    violations.extend(
+        gateway::check(config, change).into_iter().filter(|violation| !told.contains(&violation.path)),
+    );
+    violations.sort();
+    violations.dedup();
+    violations
 }
 
 impl Member {
@@ -162,4 +171,24 @@ async fn told(why: &mut watch::Receiver<Option<String>>) -> String {
 /// The members besides this node.
 pub(crate) fn others(cluster: &Cluster, me: NodeId) -> Vec<NodeId> {
     cluster.nodes.keys().copied().filter(|id| *id != me).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Kind, Name, Op, document};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_fault_that_both_find_is_told_once() {
+        let spec = json!({"targets": [{"address": "10.0.0.1"}]});
+        let name = Name::new("u").unwrap();
+        let doc = document::canonical(&spec);
+        let change = Change { base: Revision(0), ops: vec![Op::Put { kind: Kind::Upstream, name, doc }] };
+        assert!(!gateway::check(&Config::default(), &change).is_empty());
+        let told = violations(&Config::default(), &change);
+        let places: Vec<&str> = told.iter().map(|violation| violation.path.as_str()).collect();
+        assert_eq!(places, ["upstreams.u.targets[0].address"], "{told:?}");
+    }
 }

@@ -9,7 +9,7 @@ use crate::{
     cli::Global,
     client::{Call, Client},
     command::{Wait, object::report, read},
-    failure::Failure,
+    failure::{CONFLICT, Failure},
 };
 
 /// A document to apply.
@@ -24,6 +24,9 @@ pub(crate) struct Apply {
     /// Delete what is not in the document; never keys.
     #[arg(long)]
     prune: bool,
+    /// Only if the config is still at this revision, as `plan` showed it.
+    #[arg(long, value_name = "REVISION")]
+    base: Option<u64>,
     #[command(flatten)]
     wait: Wait,
 }
@@ -32,14 +35,20 @@ impl Apply {
     /// Applies it.
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let request = ApplyRequest { document: load(&self.file)?, prune: self.prune, dry_run: self.dry_run };
-        let call = Call::new(Method::POST, self.wait.on("/v1/apply", global)?).json(&request)?;
+        let mut call = Call::new(Method::POST, self.wait.on("/v1/apply", global)?).json(&request)?;
+        if let Some(base) = self.base {
+            call = on(call, base);
+        }
         let applied: Applied = global.client()?.json(call).await?;
         report(global, &applied)
     }
 }
 
-/// Applies `document`; with `add`, only if a dry run finds nothing of it there. Between the two another writer may
-/// come: `apply` takes no condition of its own.
+/// How often `add` looks again when another writer came in between.
+const ADD_TRIES: usize = 5;
+
+/// Applies `document`; with `add`, only if nothing of it is there: a dry run looks, and its revision is the base of the
+/// change, so that what another writer does in between is seen.
 pub(crate) async fn change(
     global: &Global,
     client: &Client,
@@ -47,20 +56,31 @@ pub(crate) async fn change(
     wait: &Wait,
     add: bool,
 ) -> Result<(), Failure> {
-    let mut request = ApplyRequest { document, prune: false, dry_run: add };
-    if add {
-        let dry: Applied = client.json(Call::new(Method::POST, "/v1/apply").json(&request)?).await?;
+    let request = ApplyRequest { document, prune: false, dry_run: false };
+    let call = Call::new(Method::POST, wait.on("/v1/apply", global)?).json(&request)?;
+    if !add {
+        return report(global, &client.json(call).await?);
+    }
+    let look = Call::new(Method::POST, "/v1/apply").json(&ApplyRequest { dry_run: true, ..request })?;
+    let mut tries = 1;
+    loop {
+        let dry: Applied = client.json(look.clone()).await?;
         if let Some(step) = dry.steps.iter().find(|step| step.verb != Verb::Create) {
             return Err(there(&format!("{} {}", step.kind, step.name)));
         }
         if dry.steps.is_empty() {
             return Err(there("all of it"));
         }
-        request.dry_run = false;
+        match client.json::<Applied>(on(call.clone(), dry.revision.0)).await {
+            Err(failure) if failure.exit == CONFLICT && tries < ADD_TRIES => tries += 1,
+            applied => return report(global, &applied?),
+        }
     }
-    let call = Call::new(Method::POST, wait.on("/v1/apply", global)?).json(&request)?;
-    let applied: Applied = client.json(call).await?;
-    report(global, &applied)
+}
+
+/// The call, to be done only on this revision of the config.
+fn on(call: Call, base: u64) -> Call {
+    call.header("if-match", format!("\"{base}\""))
 }
 
 fn there(what: &str) -> Failure {

@@ -100,7 +100,7 @@ impl Command {
             Self::Remove { id } => {
                 let call = Call::new(Method::DELETE, format!("/v1/cluster/members/{id}"));
                 global.client()?.send(call).await?;
-                output::write(&format!("Node {id} is removed; its id is never used again.\n"))
+                output::write(&format!("Node {id} is no member; its id is never used again.\n"))
             }
             Self::Transfer { to } => {
                 let call = Call::new(Method::POST, "/v1/cluster/transfer");

@@ -35,11 +35,23 @@ impl Explain {
         let headers: Vec<(String, String)> =
             self.header.iter().map(header).collect::<Result<_, Failure>>()?;
         let host = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, v)| v.clone());
+        check_url(&self.url, host.is_some())?;
         let request = ExplainRequest { method: self.method, url: self.url, host, headers };
         let call = Call::new(Method::POST, "/v1/explain").json(&request)?;
         let explanation: Explanation = global.client()?.json(call).await?;
         output::print(global.output, &explanation, text)
     }
+}
+
+/// What a mistyped URL would be explained as is of no use to anybody.
+fn check_url(url: &str, has_host: bool) -> Result<(), Failure> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let fits = match rest {
+        Some(rest) => !rest.is_empty() && !rest.starts_with(['/', '?', ':']),
+        None => url.starts_with('/') && has_host,
+    };
+    let hint = "write http://HOST/PATH, or /PATH with -H 'Host: HOST'";
+    if fits { Ok(()) } else { Err(Failure::usage(format!("{url:?} is no URL with a host")).hint(hint)) }
 }
 
 fn text(explanation: &Explanation) -> String {
@@ -69,4 +81,19 @@ fn text(explanation: &Explanation) -> String {
         plain(&verdict),
         table.text(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_has_a_host() {
+        for (url, has_host) in [("http://a/b", false), ("https://a", false), ("/b", true)] {
+            assert!(check_url(url, has_host).is_ok(), "{url}");
+        }
+        for (url, has_host) in [("/b", false), ("", true), ("http:///b", false), ("ht!tp://x", false)] {
+            assert_eq!(check_url(url, has_host).unwrap_err().exit, crate::failure::USAGE, "{url}");
+        }
+    }
 }

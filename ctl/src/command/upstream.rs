@@ -68,15 +68,16 @@ pub(crate) fn targets(urls: &[String]) -> Result<Value, Failure> {
 
 fn address(url: &str) -> Result<String, Failure> {
     let bad = |what: &str| Failure::usage(format!("{url:?}: {what}")).hint("write http://HOST:PORT");
-    if url.starts_with("https://") {
+    let rest = url.strip_prefix("http://").unwrap_or(url);
+    if rest.contains("://") {
         return Err(bad("targets speak plain HTTP"));
     }
-    let rest = url.strip_prefix("http://").unwrap_or(url);
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains('/') {
         return Err(bad("a target has no path; see --rewrite-prefix"));
     }
-    let with_port = if rest.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+    // The colons of an IPv6 address are within its brackets.
+    let with_port = if rest.rsplit(']').next().is_some_and(|end| end.contains(':')) {
         rest.to_owned()
     } else {
         format!("{rest}:80")
@@ -98,7 +99,7 @@ mod tests {
         ] {
             assert_eq!(address(url).unwrap(), want);
         }
-        for bad in ["https://a", "http://a/b", "", "http://"] {
+        for bad in ["https://a", "ftp://a", "http://a/b", "", "http://", "http://1.2.3.4:99999", "a:b:80:"] {
             assert!(address(bad).is_err(), "{bad}");
         }
     }

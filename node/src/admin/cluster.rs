@@ -13,7 +13,7 @@ use crate::{
     admin::{
         Answer, Asked,
         reply::{self, Refusal},
-        write::Manner,
+        write::{Manner, may_write},
     },
     member::Member,
     node::Node,
@@ -22,6 +22,7 @@ use crate::{
 /// Proposes a change to the cluster.
 pub(super) async fn propose(member: &Member, asked: &Asked, change: ClusterChange) -> Result<(), Refusal> {
     let manner = Manner::read(asked)?;
+    may_write(member)?;
     let author = &asked.caller.label;
     let what = format!("{change:?}").split(' ').next().unwrap_or_default().to_owned();
     let outcome =
@@ -109,6 +110,7 @@ fn describe(node: &Node, member: &Member) -> ClusterStatus {
         leader: status.leader,
         term: status.term,
         quorum: status.quorum,
+        removed: member.consensus.was_removed_itself(),
         tolerates: alive.saturating_sub(voters / 2 + 1),
         revision: config.revision,
         leader_contact_ms: status.leader_contact.map(ms),
@@ -174,6 +176,7 @@ pub(super) async fn transfer(node: Arc<Node>, asked: Asked) -> Answer {
     let manner = Manner::read(&asked)?;
     let member = node.member.read().await;
     let member = member.as_ref().ok_or_else(Refusal::not_in_cluster)?;
+    may_write(member)?;
     let leader = member.consensus.transfer(request.to, manner.timeout()).await?;
     tracing::info!(target: "audit", author = asked.caller.label, %leader, "leadership moved");
     reply::json(StatusCode::OK, &serde_json::json!({ "leader": leader }))

@@ -65,6 +65,19 @@ async fn config(node: &Node, asked: &Asked) -> Result<Arc<Config>, Refusal> {
     Ok(config)
 }
 
+/// The config to plan on: of a node that is behind the revision that the client knows, once it has caught up.
+async fn config_at(node: &Node, asked: &Asked, base: Option<Revision>) -> Result<Arc<Config>, Refusal> {
+    let here = config(node, asked).await?;
+    if base.is_none_or(|base| base <= here.revision) {
+        return Ok(here);
+    }
+    let member = node.member.read().await;
+    let member = member.as_ref().ok_or_else(Refusal::not_in_cluster)?;
+    member.consensus.read_barrier(BARRIER_TIMEOUT).await?;
+    let config = member.consensus.config().borrow().clone();
+    Ok(config)
+}
+
 /// `GET /v1/KIND`
 pub(super) async fn list(node: Arc<Node>, asked: Asked) -> Answer {
     let (kind, _) = kind_and_name(&asked)?;
@@ -140,9 +153,10 @@ pub(super) async fn apply(node: Arc<Node>, asked: Asked) -> Answer {
     let read =
         read.map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))?;
     let document = read.map_err(Refusal::violations)?;
+    let asked_base = write::if_match(&asked.headers)?;
     let mut tries = 0;
     loop {
-        let config = config(&node, &asked).await?;
+        let config = config_at(&node, &asked, asked_base).await?;
         // Long for large documents, and the other thread has heartbeats to send.
         let (change, steps) = tokio::task::block_in_place(|| {
             let change = document.change(&config, request.prune);
@@ -150,8 +164,11 @@ pub(super) async fn apply(node: Arc<Node>, asked: Asked) -> Answer {
             (change, steps)
         });
         if request.dry_run {
-            let mut violations = model::check::check(&config, &change);
-            violations.extend(gateway::check(&config, &change));
+            if asked_base.is_some_and(|base| base != config.revision) {
+                let detail = format!("the config is at revision {}", config.revision);
+                return Err(Refusal::new(StatusCode::PRECONDITION_FAILED, "conflict", detail));
+            }
+            let violations = tokio::task::block_in_place(|| crate::member::violations(&config, &change));
             if !violations.is_empty() {
                 return Err(Refusal::violations(violations));
             }
@@ -159,7 +176,7 @@ pub(super) async fn apply(node: Arc<Node>, asked: Asked) -> Answer {
             return reply::json(StatusCode::OK, &applied);
         }
         // With prune, what came meanwhile would be left: then the plan must fit the config that it was made for.
-        let base = request.prune.then_some(config.revision);
+        let base = asked_base.or_else(|| request.prune.then_some(config.revision));
         match write::change(&node, &asked, change.ops, Vec::new(), base).await {
             Ok(mut applied) => {
                 applied.steps = steps;

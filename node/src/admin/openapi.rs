@@ -37,6 +37,14 @@ impl Operation {
         }
     }
 
+    /// Whether it is done only on the revision that `If-Match` names: the config's, or the object's.
+    fn takes_revision(&self) -> bool {
+        matches!(
+            (&self.method, self.path),
+            (_, "/v1/apply") | (&Method::PUT | &Method::DELETE, "/v1/{kind}/{name}")
+        )
+    }
+
     /// What stands for the placeholders where this path is the operation's.
     pub(super) fn arguments(&self, path: &str) -> Option<Vec<String>> {
         let mut arguments = Vec::new();
@@ -110,9 +118,17 @@ pub(super) fn describe() -> Value {
     for operation in OPERATIONS {
         let placeholders =
             operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-        let parameters: Vec<Value> = placeholders
+        let mut parameters: Vec<Value> = placeholders
             .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
             .collect();
+        if operation.takes_revision() {
+            parameters.push(json!({
+                "name": "If-Match",
+                "in": "header",
+                "description": "The revision that it is made for; 412 if it is not the last one any more",
+                "schema": {"type": "string", "examples": ["\"17\""]},
+            }));
+        }
         let problem = json!({
             "description": "It was not done, and why (RFC 9457)",
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -196,6 +212,17 @@ mod tests {
             .collect();
         assert_eq!(handled.len(), OPERATIONS.len());
         assert_eq!(described, handled);
+    }
+
+    #[test]
+    fn the_document_says_what_is_done_on_a_revision() {
+        let document = describe();
+        let takes = |path: &str, method: &str| {
+            let parameters = document["paths"][path][method]["parameters"].as_array().unwrap();
+            parameters.iter().any(|parameter| parameter["name"] == "If-Match")
+        };
+        assert!(takes("/v1/apply", "post") && takes("/v1/{kind}/{name}", "put"));
+        assert!(takes("/v1/{kind}/{name}", "delete") && !takes("/v1/{kind}/{name}", "get"));
     }
 
     #[test]

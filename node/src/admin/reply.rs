@@ -27,7 +27,10 @@ impl Refusal {
     }
 
     pub(crate) fn violations(violations: Vec<Violation>) -> Self {
-        let detail = format!("{} things are wrong; nothing was changed", violations.len());
+        let detail = match violations.len() {
+            1 => "one thing is wrong; nothing was changed".to_owned(),
+            many => format!("{many} things are wrong; nothing was changed"),
+        };
         Self { violations, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
     }
 
@@ -55,6 +58,12 @@ impl Refusal {
     pub(crate) fn not_in_cluster() -> Self {
         let detail = "this node is in no cluster yet: gwctl cluster init, or gwctl cluster join";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_formed", detail)
+    }
+
+    pub(crate) fn removed() -> Self {
+        let detail = "this node was removed from its cluster; nothing was changed. Ask another node; to have \
+                      this one join again, stop it and empty its data folder";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "removed", detail)
     }
 
     pub(crate) fn of_code(code: Code, detail: impl Into<String>) -> Self {

@@ -127,6 +127,35 @@ async fn a_node_is_formed_and_configured_over_its_socket() {
         StatusCode::NOT_FOUND
     );
 
+    // A document made for a revision that has passed changes nothing, and says so in a dry run too; the newest is a base.
+    let on = |base: &str, dry_run: bool| {
+        let document = json!({"version": 1, "consumers": {"carol": {}}}).to_string();
+        let (data, headers) = (data.clone(), [("if-match".to_owned(), format!("\"{base}\""))]);
+        async move {
+            let headers = headers.each_ref().map(|(name, value)| (name.as_str(), value.as_str()));
+            let body = json!({"document": document, "dry_run": dry_run});
+            ask(&data, Method::POST, "/v1/apply", &headers, body).await.unwrap()
+        }
+    };
+    let newest = applied["revision"].to_string();
+    for dry_run in [true, false] {
+        let (status, _, problem) = on("1", dry_run).await;
+        assert_eq!((status, &problem["code"]), (StatusCode::PRECONDITION_FAILED, &json!("conflict")));
+        assert_eq!(on("x", dry_run).await.0, StatusCode::BAD_REQUEST);
+        assert_eq!(on(&newest, dry_run).await.0, StatusCode::OK);
+    }
+
+    // Whoever reads is told how old it may be, and nobody waits for a node that is not there.
+    let (_, headers, _) = ask(&data, Method::GET, "/v1/consumers", &[], Value::Null).await.unwrap();
+    for name in ["x-phalanx-revision", "x-phalanx-installed", "x-phalanx-leader-contact-ms"] {
+        assert!(headers.contains_key(name), "{name}");
+    }
+    let (status, _, problem) =
+        ask(&data, Method::PUT, "/v1/consumers/dave?wait=99", &[], json!({})).await.unwrap();
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
+    let none = ask(&data, Method::GET, "/v1/consumers/dave", &[], Value::Null).await.unwrap();
+    assert_eq!(none.0, StatusCode::NOT_FOUND);
+
     // A key is shown once, never its digest, and is revoked once.
     let issue = json!({"consumer": "alice", "label": "test"});
     let repeated = [("idempotency-key", "k")];

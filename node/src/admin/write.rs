@@ -82,11 +82,24 @@ pub(crate) fn expect(headers: &HeaderMap, kind: Kind, name: &Name) -> Result<Vec
             _ => Err(Refusal::invalid("If-None-Match takes * alone")),
         };
     }
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(Vec::new()) };
+    if_match(headers)?.map_or(Ok(Vec::new()), |revision| of(Some(revision)))
+}
+
+/// The revision that `If-Match` names.
+pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, Refusal> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
     let revision = value.to_str().ok().and_then(|text| text.trim_matches('"').parse().ok());
     match revision {
-        Some(revision) => of(Some(Revision(revision))),
+        Some(revision) => Ok(Some(Revision(revision))),
         None => Err(Refusal::invalid("If-Match takes one revision, as \"17\"")),
+    }
+}
+
+/// Refuses where the others refuse every call of this node: it would look as if there were no quorum.
+pub(crate) fn may_write(member: &Member) -> Result<(), Refusal> {
+    match member.consensus.was_removed_itself() {
+        true => Err(Refusal::removed()),
+        false => Ok(()),
     }
 }
 
@@ -101,7 +114,15 @@ pub(crate) async fn change(
     let manner = Manner::read(asked)?;
     let member = node.member.read().await;
     let member = member.as_ref().ok_or_else(Refusal::not_in_cluster)?;
-    let conditional = !expect.is_empty();
+    may_write(member)?;
+    if let Wait::One(id) = manner.wait
+        && !member.consensus.cluster().borrow().nodes.contains_key(&id)
+    {
+        return Err(Refusal::invalid(format!(
+            "wait is {id}, and no member has that id; nothing was changed"
+        )));
+    }
+    let conditional = asked.headers.contains_key(header::IF_MATCH) || !expect.is_empty();
     let what: Vec<String> =
         ops.iter().take(8).map(|op| format!("{} {}", op.target().0, op.target().1)).collect();
     let edit = Edit {

@@ -34,6 +34,10 @@ pub(crate) async fn run(global: &Global, with_summary: bool) -> Result<(), Failu
 
 /// The cluster in a line.
 pub(crate) fn summary(status: &ClusterStatus) -> String {
+    if status.removed {
+        let id = status.node_id.map_or("?".to_owned(), |id| id.to_string());
+        return format!("Node {id}, which answers, was REMOVED from the cluster; this is what it last heard");
+    }
     let healthy = status.members.iter().filter(|member| member.health == "healthy").count();
     let all = status.members.len();
     let failures = if status.tolerates == 1 { "failure" } else { "failures" };
