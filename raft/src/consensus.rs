@@ -535,6 +535,12 @@ impl Consensus {
         self.was_removed(self.identity().node_id)
     }
 
+    /// Whether the Raft group, as this node knows it, has this node in it, with a vote or without.
+    pub(crate) fn is_in_group(&self, node: NodeId) -> bool {
+        let metrics = self.inner.raft.metrics();
+        metrics.borrow_watched().membership_config.membership().get_node(&node.0).is_some()
+    }
+
     /// Whether this node was a member and is none any more. An id is the log index that admitted it, so one above
     /// what is applied here may be a member that this node has not heard of yet.
     pub(crate) fn was_removed(&self, node: NodeId) -> bool {

@@ -64,7 +64,8 @@ pub(crate) fn check(
         }
         _ => return Err(Status::unauthenticated("a member's certificate is needed")),
     }
-    if consensus.was_removed(from) {
+    // One that is to go may lead or vote until the group has let it go: refused before, it could not hand over.
+    if consensus.was_removed(from) && !consensus.is_in_group(from) {
         return Err(Status::permission_denied(format!("node {from} was removed from the cluster")));
     }
     Ok(from)
