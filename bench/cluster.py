@@ -19,7 +19,7 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-NODE = os.path.join(ROOT, "target/release/gwnode")
+NODE = os.environ.get("PHALANX_GWNODE") or os.path.join(ROOT, "target/release/gwnode")
 
 
 class Unix(http.client.HTTPConnection):
@@ -101,6 +101,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--objects", type=int, default=100_000)
     arguments.add_argument("--changes", type=int, default=1_000)
+    arguments.add_argument("--failovers", type=int, default=10)
     given = arguments.parse_args()
     folder = tempfile.mkdtemp(prefix="phalanx-bench-")
     nodes = []
@@ -114,6 +115,7 @@ def main():
                 "routes": {"ok": {"match": [{"path": {"exact": "/ok"}}], "respond": {"status": 200}}}}
         nodes[0].call("POST", "/v1/apply?wait=all", {"document": json.dumps(base)})
         singles(nodes, given.changes, "empty config")
+        failovers(nodes, given.failovers)
         document = {"version": 1, "routes": routes(10_000, "apply")}
         begun = time.monotonic()
         nodes[1].call("POST", "/v1/apply?wait=all&timeout=60s", {"document": json.dumps(document)})
@@ -153,6 +155,25 @@ def singles(nodes, count, what):
     p99 = times[int(len(times) * 0.99) - 1]
     show(f"{count} single changes, asked until installed on all ({what})",
          f"p50 {statistics.median(times):.1f} ms, p99 {p99:.1f} ms")
+
+
+def failovers(nodes, count):
+    """Kills the leader, and times until the next one has committed a write through another node."""
+    times = []
+    for n in range(count):
+        status = nodes[0].call("GET", "/v1/cluster")
+        names = {member["id"]: member["address"] for member in status["members"]}
+        leader = next(node for node in nodes if names[status["leader"]].endswith(str(22004 + node.number)))
+        other = next(node for node in nodes if node is not leader)
+        spec = {"match": [{"path": {"exact": f"/failover/{n}"}}], "upstream": "u"}
+        begun = time.monotonic()
+        leader.end(signal.SIGKILL)
+        until(lambda: other.call("PUT", f"/v1/routes/failover-{n}", spec))
+        times.append(time.monotonic() - begun)
+        leader.start()
+        until(lambda: all(member["health"] == "healthy" for member in other.call("GET", "/v1/cluster")["members"]))
+    show(f"{count} times the leader killed, until a write is made through another node",
+         f"median {statistics.median(times):.2f} s, worst {max(times):.2f} s")
 
 
 def issue(nodes, count):
