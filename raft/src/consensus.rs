@@ -635,8 +635,11 @@ async fn watch_fatal(
         }
         tokio::select! {
             biased;
-            changed = WatchReceiver::changed(&mut metrics) => if changed.is_err() { return },
             () = stop.cancelled() => return,
+            changed = WatchReceiver::changed(&mut metrics) => if changed.is_err() {
+                died.send_replace(Some("it ended without a word, most likely in a panic".to_owned()));
+                return;
+            },
         }
     }
 }

@@ -173,6 +173,18 @@ async fn a_truncated_log_is_no_loss_and_a_purged_one_neither() {
 }
 
 #[tokio::test]
+async fn what_the_log_lacks_is_in_a_snapshot_even_after_a_crash_before_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut storage = Storage::open(dir.path()).unwrap();
+    write(&mut storage, history()).await;
+    storage.log.purge(log_id(1, 3)).await.unwrap();
+    drop(storage);
+    let mut storage = reopen(dir.path()).await.unwrap();
+    let snapshot = storage.state_machine.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(snapshot.meta.last_log_id, Some(log_id(1, 3)));
+}
+
+#[tokio::test]
 async fn an_entry_of_many_parts_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut storage = Storage::open(dir.path()).unwrap();

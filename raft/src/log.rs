@@ -114,7 +114,8 @@ impl Log {
         Ok(Some(id.into()))
     }
 
-    fn purged(&self) -> Result<Option<LogId>, Error> {
+    /// The last entry that was purged.
+    pub(crate) fn purged(&self) -> Result<Option<LogId>, Error> {
         self.log_id_at(PURGED, "the purged log id")
     }
 

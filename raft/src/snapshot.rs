@@ -16,6 +16,7 @@ use crate::{
     record::{self, AppliedRecord, BadRecord},
     state::State,
     store::high_water::sync_folder,
+    types::LogId,
     wire,
 };
 
@@ -70,6 +71,14 @@ pub(crate) fn clean(folder: &Path) -> Result<(), Error> {
 pub(crate) fn current(folder: &Path) -> Option<SnapshotFile> {
     let path = folder.join("current");
     path.exists().then_some(SnapshotFile { path, temporary: false })
+}
+
+/// How far the node's own newest snapshot is; none where there is none, or none that begins as one.
+pub(crate) fn last(folder: &Path) -> Option<LogId> {
+    let mut input = File::open(current(folder)?.path()).ok()?;
+    input.read_exact(&mut [0; MAGIC.len()]).ok()?;
+    let applied = read_frame(&mut input, 0).ok()?;
+    <AppliedRecord as prost::Message>::decode(&applied[..]).ok()?.last.map(Into::into)
 }
 
 /// Writes this state as the node's own newest snapshot, durably.

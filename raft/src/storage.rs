@@ -12,6 +12,7 @@ use crate::{
     Error,
     log::Log,
     snapshot,
+    state::State,
     state_machine::StateMachine,
     store::{
         Store,
@@ -83,6 +84,7 @@ impl Storage {
         let (syncer, worker) = Syncer::new(store.clone(), high_water);
         let log = Log::new(store.clone(), syncer.clone());
         check_mark(&log, applied, &mark, store.file())?;
+        cover_the_log(&log, &state, &snapshots)?;
         let state_machine = StateMachine::new(store, syncer, snapshots.clone(), state);
         Ok((Self { log, state_machine, snapshots }, worker))
     }
@@ -96,6 +98,16 @@ impl Storage {
     pub fn cluster(&self) -> watch::Receiver<Arc<Cluster>> {
         self.state_machine.cluster()
     }
+}
+
+/// Writes a snapshot where what the log lacks is in none: a crash came between the state of an installed snapshot and its
+/// file. Without it this node, as leader, could bring no one up who needs those entries.
+fn cover_the_log(log: &Log, state: &State, snapshots: &Path) -> Result<(), Error> {
+    let lacked = if state.applied > log.last()? { state.applied } else { log.purged()? };
+    if lacked > snapshot::last(snapshots) {
+        snapshot::write(snapshots, state)?;
+    }
+    Ok(())
 }
 
 /// A store behind its mark has lost what was acknowledged, whether or not it looks consistent.

@@ -276,6 +276,9 @@ impl Simulation {
 
     fn look(&self) {
         for (id, process) in self.group.running() {
+            if let Some(why) = &*process.consensus.fatal().borrow() {
+                self.group.violate(format!("consensus has ended on node {id}: {why}"));
+            }
             let status = process.consensus.status();
             if status.role == Role::Leader {
                 let leader = *self.leaders.borrow_mut().entry(status.term).or_insert_with(|| {
@@ -438,6 +441,9 @@ fn planted_faults_are_found() {
 #[test]
 #[ignore = "run by raft/simulate --seed N"]
 fn one_seed() {
+    // With RUST_LOG, what openraft says too.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
     let ran = must_hold(number("PHALANX_SEED").unwrap_or_default());
     println!("{}\n{} acknowledged; crashes {:?}", ran.trace.join("\n"), ran.acknowledged, ran.blown);
 }
