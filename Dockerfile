@@ -1,13 +1,16 @@
 # With a registry at hand: docker build -t phalanx:dev .
-# Without one: docker/build makes the same image from a binary built on this machine.
+# Without one: docker/build makes the same image from binaries built on this machine.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN docker/static
+RUN mkdir -p /out/data /out/shared && docker/static /out
 
 FROM scratch
-COPY --from=build /src/target/x86_64-unknown-linux-gnu/release/gwnode /gwnode
-COPY --from=build /src/target/x86_64-unknown-linux-gnu/release/gwctl /gwctl
+COPY --from=build /out/gwnode /out/gwctl /
+# Volumes take over whose these are.
+COPY --from=build --chown=65532:65532 /out/data /data
+COPY --from=build --chown=65532:65532 /out/shared /shared
+USER 65532:65532
 ENV PHALANX_DATA=/data
 VOLUME ["/data"]
 EXPOSE 8080 7000/tcp 7000/udp 9000

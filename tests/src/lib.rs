@@ -2,10 +2,12 @@
 //!
 //! [`Cluster`] starts `gwnode` processes on free ports, kills, stops, restarts and isolates them; [`until`]
 //! waits for conditions; [`Load`] keeps requests going and remembers every failure.
+//! [`Containers`] is a cluster of containers.
 
 pub mod admin;
 mod balancer;
 pub mod cluster;
+pub mod containers;
 pub mod http;
 pub mod links;
 pub mod load;
@@ -21,6 +23,7 @@ use std::{
 
 pub use admin::Admin;
 pub use cluster::Cluster;
+pub use containers::Containers;
 pub use load::Load;
 pub use node::Node;
 pub use origin::Origin;

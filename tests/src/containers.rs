@@ -1,0 +1,177 @@
+//! The cluster of `docker-compose.cluster.yml`: three nodes and two origins in containers of a project of their own.
+
+use std::{
+    net::SocketAddr,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+use crate::until;
+
+const NODES: [&str; 3] = ["node1", "node2", "node3"];
+
+/// Runs it to its end.
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("run {command:?}: {error}"))
+}
+
+/// Runs what must succeed; gives what it printed.
+fn must(command: &mut Command) -> String {
+    let output = run(command);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{told}", output.status);
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn docker(words: &[&str]) -> String {
+    must(Command::new("docker").args(words))
+}
+
+/// How a command of `gwctl` ended.
+#[derive(Debug)]
+pub struct Told {
+    /// Its exit code.
+    pub code: i32,
+    /// What it printed.
+    pub out: String,
+    /// What it complained about.
+    pub err: String,
+}
+
+/// The containers. With their networks and volumes they are removed when dropped.
+pub struct Containers {
+    project: String,
+    nodes: Vec<String>,
+}
+
+impl Containers {
+    /// Starts them, and waits until three nodes have found together.
+    ///
+    /// `$PHALANX_IMAGE` is the image, `$PHALANX_PROJECT` what the project is called: `docker/test` sets them.
+    pub fn up() -> Self {
+        let project = std::env::var("PHALANX_PROJECT");
+        let project = project.unwrap_or_else(|_| format!("phalanx-test-{}", std::process::id()));
+        let mut containers = Self { project, nodes: Vec::new() };
+        must(containers.compose().args(["up", "-d"]));
+        let id = |name: &&str| must(containers.compose().args(["ps", "-q", name]));
+        containers.nodes = NODES.iter().map(id).collect();
+        containers.wait_until_whole();
+        containers
+    }
+
+    /// `$PHALANX_COMPOSE`, which is `docker compose` or `docker-compose`, on this project.
+    fn compose(&self) -> Command {
+        let compose = std::env::var("PHALANX_COMPOSE").unwrap_or_else(|_| "docker-compose".to_owned());
+        let (program, plugin) = compose.split_once(' ').unwrap_or((&compose, ""));
+        let mut command = Command::new(program);
+        command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        command.args(plugin.split_whitespace());
+        command.args(["-f", "docker-compose.cluster.yml", "-p", &self.project]);
+        // Any that are free.
+        for node in ["NODE1", "NODE2", "NODE3"] {
+            command.env(format!("{node}_PROXY_PORT"), "0").env(format!("{node}_ADMIN_PORT"), "0");
+        }
+        command
+    }
+
+    /// Where the node at this place serves clients. It is another port after a restart.
+    pub fn proxy(&self, place: usize) -> SocketAddr {
+        let port = docker(&["port", &self.nodes[place], "8080/tcp"]);
+        port.parse().unwrap_or_else(|error| panic!("{port:?}: {error}"))
+    }
+
+    /// Asks the node at this place by the `gwctl` in its container.
+    pub fn gwctl(&self, place: usize, words: &[&str]) -> Told {
+        let mut command = Command::new("docker");
+        command.args(["exec", &self.nodes[place], "/gwctl", "--socket", "/data/admin.sock"]).args(words);
+        let Output { status, stdout, stderr } = run(&mut command);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Told { code: status.code().unwrap_or(-1), out: text(&stdout), err: text(&stderr) }
+    }
+
+    /// The cluster as the node at this place sees it; null if it does not answer.
+    pub fn status(&self, place: usize) -> Value {
+        let told = self.gwctl(place, &["-o", "json", "cluster", "status"]);
+        serde_json::from_str(&told.out).unwrap_or_default()
+    }
+
+    /// Waits until each node sees three healthy voters, and docker healthy containers.
+    pub fn wait_until_whole(&self) {
+        until("each node sees three healthy voters", || {
+            (0..NODES.len()).all(|place| whole(&self.status(place))).then_some(())
+        });
+        until("docker finds the nodes healthy", || {
+            let well = |id: &String| docker(&["inspect", "-f", "{{.State.Health.Status}}", id]) == "healthy";
+            self.nodes.iter().all(well).then_some(())
+        });
+    }
+
+    /// The place of the leader, once there is one among these.
+    pub fn leader_among(&self, places: &[usize]) -> usize {
+        until("there is a leader", || {
+            places.iter().copied().find(|place| {
+                let status = self.status(*place);
+                status["leader"].is_u64() && status["leader"] == status["node_id"]
+            })
+        })
+    }
+
+    /// Ends a node with SIGKILL.
+    pub fn kill(&self, place: usize) {
+        docker(&["kill", "-s", "KILL", &self.nodes[place]]);
+    }
+
+    /// Starts a node that was killed.
+    pub fn start(&self, place: usize) {
+        docker(&["start", &self.nodes[place]]);
+    }
+
+    /// Freezes a node: it neither runs nor closes what it has open.
+    pub fn freeze(&self, place: usize) {
+        docker(&["pause", &self.nodes[place]]);
+    }
+
+    /// Lets a frozen node go on.
+    pub fn thaw(&self, place: usize) {
+        docker(&["unpause", &self.nodes[place]]);
+    }
+
+    /// Takes a node off the network of the nodes. Clients and origins still reach it.
+    pub fn cut_off(&self, place: usize) {
+        docker(&["network", "disconnect", &self.peers(), &self.nodes[place]]);
+    }
+
+    /// Puts a node that was cut off back, where it may get another IP address.
+    pub fn heal(&self, place: usize) {
+        let alias = format!("{}.peers", NODES[place]);
+        docker(&["network", "connect", "--alias", &alias, &self.peers(), &self.nodes[place]]);
+    }
+
+    fn peers(&self) -> String {
+        format!("{}_peers", self.project)
+    }
+}
+
+fn whole(status: &Value) -> bool {
+    let healthy = |member: &Value| {
+        (member["role"] == "leader" || member["role"] == "voter") && member["health"] == "healthy"
+    };
+    let members = status["members"].as_array();
+    status["quorum"] == true
+        && members.is_some_and(|members| members.len() == NODES.len() && members.iter().all(healthy))
+}
+
+impl Drop for Containers {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let logs = self.compose().args(["logs", "--no-color", "--tail", "60"]).output();
+            let logs = logs.map(|output| output.stdout).unwrap_or_default();
+            eprintln!("--- the end of the containers' logs\n{}", String::from_utf8_lossy(&logs));
+        }
+        let removed = self.compose().args(["down", "--volumes", "--timeout", "1"]).output();
+        if !removed.as_ref().is_ok_and(|output| output.status.success()) {
+            eprintln!("the project {} is left over: {removed:?}", self.project);
+        }
+    }
+}
