@@ -11,7 +11,7 @@ use super::{KeyValue, Pair, Step, Store, high_water::sync_folder};
 use crate::Error;
 
 /// Bytes of sled's page cache: what is read often is in memory anyway, as the config.
-const CACHE_BYTES: u64 = 32 << 20;
+const CACHE_BYTES: u64 = 8 << 20;
 
 /// The store over sled.
 pub(crate) struct SledStore {
