@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// For each crate of the workspace, the crates of the workspace that it may use.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("model", &[]),
     ("gateway", &["model"]),
     ("cluster-proto", &["model"]),
@@ -13,6 +13,7 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ("ctl", &["model"]),
     ("node", &["cluster-proto", "gateway", "model", "raft"]),
     ("tests", &[]),
+    ("chaos", &["tests"]),
 ];
 
 /// Libraries that belong to some crates alone.

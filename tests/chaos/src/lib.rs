@@ -1,0 +1,1 @@
+//! Faults on a cluster in containers, under traffic and writes, and the checkers of what it promises meanwhile.
