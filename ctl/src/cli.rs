@@ -50,7 +50,7 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, value_enum, default_value_t)]
     pub(crate) output: Format,
     /// How long to wait for an answer, as `30s`.
-    #[arg(long, global = true, default_value = "30s", value_parser = model::duration::parse)]
+    #[arg(long, global = true, default_value = "30s", value_parser = patience)]
     pub(crate) timeout: Duration,
 }
 
@@ -123,6 +123,14 @@ impl Cli {
             }
             Command::Version => output::write(concat!("gwctl ", env!("CARGO_PKG_VERSION"), "\n")),
         }
+    }
+}
+
+/// A duration in which something can be answered.
+fn patience(text: &str) -> Result<Duration, String> {
+    match model::duration::parse(text)? {
+        Duration::ZERO => Err("nothing is answered in no time: give it a second or more".to_owned()),
+        duration => Ok(duration),
     }
 }
 

@@ -84,11 +84,6 @@ impl Plan {
         self.upstreams.get(name)
     }
 
-    /// Every upstream, in no order; for metrics and active checks.
-    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<CompiledUpstream>> {
-        self.upstreams.values()
-    }
-
     /// The route's policies in the order in which they run. One that is missing ends the list with none, on which the
     /// request must be refused; installing makes sure that there is none.
     pub fn policies<'p>(

@@ -23,6 +23,7 @@ use crate::{
     forward::{self, Forwarded},
     membership,
     network::Network,
+    outcomes::key_reused,
     peers::Peers,
     proposer::Proposer,
     serve,
@@ -110,7 +111,7 @@ pub struct Edit {
     pub base: Option<Revision>,
     /// Who asks, for the audit log.
     pub author: String,
-    /// A second edit with the same key gets the outcome of the first.
+    /// A second edit with the same key gets the outcome of the first; one of other operations is refused.
     pub idempotency_key: Option<String>,
 }
 
@@ -651,13 +652,6 @@ pub(crate) fn now_ms() -> u64 {
 
 fn ended_error() -> Error {
     Error::Fatal("consensus has ended".into())
-}
-
-fn key_reused() -> Error {
-    Error::Refused {
-        code: model::Code::Conflict,
-        reason: "this idempotency key was used for a request of another kind".into(),
-    }
 }
 
 fn random_key() -> String {

@@ -19,7 +19,8 @@ use openraft::{
 
 use crate::{
     Error, Storage,
-    state::{OUTCOMES_MAX, State},
+    outcomes::{self, OUTCOMES_MAX},
+    state::State,
     types::{Command, Entry, Request, Response, Vote, log_id},
 };
 
@@ -143,7 +144,9 @@ async fn what_was_acknowledged_is_there_after_a_crash() {
         assert_eq!(after.log.read_vote().await.unwrap(), Some(Vote::new_committed(1, 1)));
         assert_eq!(after.log.try_get_log_entries(0..10).await.unwrap(), history());
         let outcome = Response::Change(Outcome::Applied(Revision(1)));
-        assert_eq!(after.state_machine.outcome("k"), Some(outcome));
+        let orders = outcomes::fingerprint_of_ops(&[put("orders", DOC)]);
+        assert_eq!(after.state_machine.outcome("k", orders).unwrap().unwrap(), outcome);
+        assert!(after.state_machine.outcome("k", orders + 1).unwrap().is_err());
         if again {
             // And the same after an orderly end.
             drop((after, storage));
@@ -287,8 +290,8 @@ async fn a_snapshot_carries_the_whole_state_and_a_damaged_one_is_refused() {
     receiver.log.purge(log_id(1, 3)).await.unwrap();
     for _ in 0..2 {
         same(&receiver, &expected(&history()));
-        assert!(receiver.state_machine.outcome("k").is_some());
-        assert!(receiver.state_machine.outcome("old").is_none());
+        assert!(receiver.state_machine.outcome("k", 0).is_some());
+        assert!(receiver.state_machine.outcome("old", 0).is_none());
         let stored = receiver.config().borrow().get(Kind::Upstream, &Name::new("later").unwrap()).unwrap();
         assert!(std::str::from_utf8(&stored.doc).unwrap().contains("since_2042"));
         drop(receiver);
@@ -301,16 +304,18 @@ fn the_same_key_gives_the_same_outcome_until_it_is_the_oldest_of_too_many() {
     let mut state = State::default();
     let first = state.apply(&change(1, 0, Some("k"), put("a", DOC)), &mut Vec::new());
     assert_eq!(first, Response::Change(Outcome::Applied(Revision(1))));
-    assert_eq!(state.apply(&change(2, 1, Some("k"), put("b", DOC)), &mut Vec::new()), first);
+    assert_eq!(state.apply(&change(2, 1, Some("k"), put("a", DOC)), &mut Vec::new()), first);
+    // For something else it is no outcome, and it does not do it either.
+    assert_eq!(state.apply(&change(2, 1, Some("k"), put("b", DOC)), &mut Vec::new()), Response::None);
     assert!(!state.config.upstreams.contains_key("b"));
     // A conflict is not kept: the edit is proposed again under the same key.
     let stale = state.apply(&change(3, 0, Some("stale"), put("a", DOC)), &mut Vec::new());
     assert!(matches!(stale, Response::Change(Outcome::Conflict(_))), "{stale:?}");
-    assert!(state.outcome("stale").is_none());
+    assert!(state.outcome("stale", 0).is_none());
     for n in 0..OUTCOMES_MAX as u64 {
         let (key, base) = (format!("n{n}"), state.config.revision.0);
         state.apply(&change(4 + n, base, Some(&key), put("a", DOC)), &mut Vec::new());
     }
-    assert!(state.outcome("k").is_none());
-    assert!(state.outcome("n0").is_some());
+    assert!(state.outcome("k", 0).is_none());
+    assert!(state.outcome("n0", 0).is_some());
 }

@@ -14,6 +14,7 @@ mod forward_service;
 mod log;
 mod membership;
 mod network;
+mod outcomes;
 mod peers;
 mod proposer;
 mod record;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Admission, Command, Edit, Error, Request, Response, blocking, consensus::now_ms, forward::Forwarded,
-    state_machine::StateMachine, types::Types,
+    outcomes, state_machine::StateMachine, types::Types,
 };
 
 /// Edits that wait at a time.
@@ -182,17 +182,17 @@ fn check(jobs: Vec<Job>, state_machine: &StateMachine, admission: &dyn Admission
     let mut config = (**state_machine.config().borrow()).clone();
     let mut checked = Vec::with_capacity(jobs.len());
     for job in jobs {
+        let (key, fingerprint) = match &job.asked {
+            Asked::Request(request) => (&request.idempotency_key, outcomes::fingerprint(&request.command)),
+            Asked::Edit(edit) => (&edit.idempotency_key, outcomes::fingerprint_of_ops(&edit.ops)),
+        };
+        if let Some(known) = key.as_deref().and_then(|key| state_machine.outcome(key, fingerprint)) {
+            drop(job.answer.send(known.map_err(Forwarded::Failed)));
+            continue;
+        }
         let request = match &job.asked {
             Asked::Request(request) => Ok((**request).clone()),
-            Asked::Edit(edit) => {
-                match edit.idempotency_key.as_deref().and_then(|key| state_machine.outcome(key)) {
-                    Some(known) => {
-                        drop(job.answer.send(Ok(known)));
-                        continue;
-                    }
-                    None => admit(edit, &mut config, admission),
-                }
-            }
+            Asked::Edit(edit) => admit(edit, &mut config, admission),
         };
         match request {
             Ok(request) => checked.push((job, request)),

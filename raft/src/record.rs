@@ -7,6 +7,8 @@
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::outcomes::Kept;
+
 /// The format that this build writes.
 const FORMAT: u8 = 1;
 /// Bytes before the payload.
@@ -154,6 +156,24 @@ pub(crate) struct OutcomeRecord {
     pub key: String,
     #[prost(message, optional, tag = "2")]
     pub response: Option<cluster_proto::command::Response>,
+    #[prost(fixed32, optional, tag = "3")]
+    pub fingerprint: Option<u32>,
+}
+
+impl From<&Kept> for OutcomeRecord {
+    fn from(kept: &Kept) -> Self {
+        let Kept { key, fingerprint, response } = kept;
+        Self { key: key.clone(), response: Some(response.into()), fingerprint: *fingerprint }
+    }
+}
+
+impl TryFrom<OutcomeRecord> for Kept {
+    type Error = cluster_proto::convert::Error;
+
+    fn try_from(record: OutcomeRecord) -> Result<Self, Self::Error> {
+        let OutcomeRecord { key, fingerprint, response } = record;
+        Ok(Self { key, fingerprint, response: response.unwrap_or_default().try_into()? })
+    }
 }
 
 #[cfg(test)]

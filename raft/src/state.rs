@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use imbl::{HashMap, OrdMap};
 use model::{
     Config, Kind, Name, NodeId, Op, Outcome, Revision,
     cluster::Cluster,
@@ -12,14 +11,14 @@ use openraft::EntryPayload;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    Error,
+    outcomes::{self, Kept, Outcomes},
     record::{self, AppliedRecord, BadRecord, ObjectRecord, OutcomeRecord},
     store::Step,
     types::{Command, Entry, LogId, Request, Response, StoredMembership},
     wire,
 };
 
-/// The most outcomes that are kept under idempotency keys; the oldest goes first.
-pub(crate) const OUTCOMES_MAX: usize = 10_000;
 /// The key of the [`AppliedRecord`].
 pub(crate) const APPLIED: &[u8] = b"a";
 
@@ -36,8 +35,7 @@ pub(crate) struct State {
     pub membership: StoredMembership,
     pub config: Config,
     pub cluster: Arc<Cluster>,
-    outcomes: OrdMap<u64, (String, Response)>,
-    outcome_index: HashMap<String, u64>,
+    outcomes: Outcomes,
     pub generation: u32,
 }
 
@@ -137,8 +135,9 @@ impl State {
     }
 
     fn request(&mut self, request: &Request, index: u64, steps: &mut Vec<Step>) -> Response {
-        if let Some(known) = request.idempotency_key.as_ref().and_then(|key| self.outcome(key)) {
-            return known;
+        let fingerprint = outcomes::fingerprint(&request.command);
+        if let Some(known) = request.idempotency_key.as_ref().and_then(|key| self.outcome(key, fingerprint)) {
+            return known.unwrap_or(Response::None);
         }
         let response = match &request.command {
             Command::Change(change) => {
@@ -160,33 +159,24 @@ impl State {
         if !matches!(response, Response::Change(Outcome::Conflict(_)))
             && let Some(key) = &request.idempotency_key
         {
-            self.remember(key, index, &response, steps);
+            let kept = Kept { key: key.clone(), fingerprint: Some(fingerprint), response: response.clone() };
+            self.remember(index, kept, steps);
         }
         response
     }
 
-    /// The outcome that is kept under this idempotency key.
-    pub(crate) fn outcome(&self, key: &str) -> Option<Response> {
-        let index = self.outcome_index.get(key)?;
-        self.outcomes.get(index).map(|(_, response)| response.clone())
+    /// The outcome that is kept under this idempotency key; an error if it is that of something else.
+    pub(crate) fn outcome(&self, key: &str, fingerprint: u32) -> Option<Result<Response, Error>> {
+        self.outcomes.known(key, fingerprint)
     }
 
-    fn remember(&mut self, key: &str, index: u64, response: &Response, steps: &mut Vec<Step>) {
-        self.insert_outcome(index, key.to_owned(), response.clone());
+    fn remember(&mut self, index: u64, kept: Kept, steps: &mut Vec<Step>) {
         let at = self::key(OUTCOME, self.generation, &index.to_be_bytes());
-        let record = OutcomeRecord { key: key.to_owned(), response: Some(response.into()) };
-        steps.push(Step::Put(at.clone(), record::seal_message(&at, &record)));
-        while self.outcomes.len() > OUTCOMES_MAX {
-            let Some((oldest, (key, _))) = self.outcomes.get_min().cloned() else { break };
-            self.outcomes.remove(&oldest);
-            self.outcome_index.remove(&key);
+        steps.push(Step::Put(at.clone(), record::seal_message(&at, &OutcomeRecord::from(&kept))));
+        self.outcomes.insert(index, kept);
+        while let Some(oldest) = self.outcomes.evict() {
             steps.push(Step::Delete(self::key(OUTCOME, self.generation, &oldest.to_be_bytes())));
         }
-    }
-
-    fn insert_outcome(&mut self, index: u64, key: String, response: Response) {
-        self.outcome_index.insert(key.clone(), index);
-        self.outcomes.insert(index, (key, response));
     }
 
     fn object_step(&self, op: &Op) -> Step {
@@ -265,9 +255,7 @@ impl State {
             OUTCOME => {
                 let index = rest.try_into().map(u64::from_be_bytes).map_err(|_| BadRecord::Short)?;
                 let outcome = OutcomeRecord::decode(payload).map_err(|error| bad(&error))?;
-                let response = outcome.response.unwrap_or_default();
-                let response = Response::try_from(response).map_err(|error| bad(&error))?;
-                self.insert_outcome(index, outcome.key, response);
+                self.outcomes.insert(index, outcome.try_into().map_err(|error| bad(&error))?);
             }
             _ => return Err(bad(&"a record of a space that this version does not know")),
         }
@@ -292,9 +280,8 @@ impl State {
         for (part, value) in cluster_parts(&self.cluster) {
             each(CLUSTER, &part, &value)?;
         }
-        for (index, (key, response)) in &self.outcomes {
-            let record = OutcomeRecord { key: key.clone(), response: Some(response.into()) };
-            each(OUTCOME, &index.to_be_bytes(), &record.encode_to_vec())?;
+        for (index, kept) in self.outcomes.iter() {
+            each(OUTCOME, &index.to_be_bytes(), &OutcomeRecord::from(kept).encode_to_vec())?;
         }
         Ok(())
     }

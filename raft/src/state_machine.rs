@@ -71,9 +71,9 @@ impl StateMachine {
         self.applied.subscribe()
     }
 
-    /// The outcome that is kept under this idempotency key.
-    pub(crate) fn outcome(&self, key: &str) -> Option<Response> {
-        self.lock().outcome(key)
+    /// The outcome that is kept under this idempotency key; an error if it is that of something else.
+    pub(crate) fn outcome(&self, key: &str, fingerprint: u32) -> Option<Result<Response, Error>> {
+        self.lock().outcome(key, fingerprint)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -192,6 +192,8 @@ fn edits_that_cross_are_told_and_a_repeated_one_is_done_once() {
     assert_eq!(put(&[], 205).status, 200);
     let second = put(&[("idempotency-key", "k")], 204).json();
     assert_eq!(first["revision"], second["revision"]);
+    let reused = put(&[("idempotency-key", "k")], 206);
+    assert_eq!((reused.status, &reused.json()["code"]), (409, &json!("conflict")));
     assert_eq!(node.admin.must("GET", "/v1/routes/a", &Value::Null)["spec"]["respond"]["status"], 205);
     let invalid =
         node.admin.ask("PUT", "/v1/routes/a", &json!({"respond": {"status": 7}, "colour": 1})).unwrap();
