@@ -1,0 +1,143 @@
+//! What any node can ask of the group: a change, a read barrier, another leader.
+
+use std::time::Duration;
+
+use model::{
+    NodeId, Outcome,
+    cluster::{ClusterChange, ClusterOutcome},
+};
+use openraft::raft::ReadPolicy;
+use tokio::time::Instant;
+
+use super::{Consensus, Edit};
+use crate::{
+    Command, Error, Request, Response,
+    forward::{self, Forwarded},
+    membership,
+    outcomes::key_reused,
+};
+
+impl Consensus {
+    /// Makes a change to the config, from any node: checked on the leader against the newest config, and committed.
+    pub async fn change(&self, edit: Edit, timeout: Duration) -> Result<Outcome, Error> {
+        let mut edit = edit;
+        // A try whose answer got lost is made again under the same key, so that it can't happen twice.
+        edit.idempotency_key.get_or_insert_with(random_key);
+        let response = self
+            .at_leader(timeout, |leader, left| {
+                let edit = edit.clone();
+                async move {
+                    match leader {
+                        None => self.inner.proposer.change(edit, left).await,
+                        Some(leader) => {
+                            forward::change(&self.channel(leader)?, self.header(leader), edit, left).await
+                        }
+                    }
+                }
+            })
+            .await?;
+        match response {
+            Response::Change(outcome) => Ok(outcome),
+            Response::None | Response::Cluster(_) => Err(key_reused()),
+        }
+    }
+
+    /// Makes a change to what the members agree on besides the config, from any node.
+    pub async fn cluster_change(
+        &self,
+        change: ClusterChange,
+        author: &str,
+        idempotency_key: Option<String>,
+        timeout: Duration,
+    ) -> Result<ClusterOutcome, Error> {
+        let request = Request {
+            idempotency_key: Some(idempotency_key.unwrap_or_else(random_key)),
+            author: author.to_owned(),
+            at_ms: now_ms(),
+            command: Command::Cluster(change),
+        };
+        let response = self
+            .at_leader(timeout, |leader, left| {
+                let request = request.clone();
+                async move {
+                    match leader {
+                        None => self.inner.proposer.request(request, left).await,
+                        Some(leader) => {
+                            forward::cluster_change(
+                                &self.channel(leader)?,
+                                self.header(leader),
+                                request,
+                                left,
+                            )
+                            .await
+                        }
+                    }
+                }
+            })
+            .await?;
+        match response {
+            Response::Cluster(outcome) => Ok(outcome),
+            Response::None | Response::Change(_) => Err(key_reused()),
+        }
+    }
+
+    /// Returns once everything that was committed before the call is applied here (ReadIndex: Ongaro, "Consensus", 6.4).
+    pub async fn read_barrier(&self, timeout: Duration) -> Result<(), Error> {
+        let until = Instant::now() + timeout;
+        let index = self
+            .at_leader(timeout, |leader, left| async move {
+                match leader {
+                    None => self.read_index(left).await,
+                    Some(leader) => {
+                        forward::read_index(&self.channel(leader)?, self.header(leader), left).await
+                    }
+                }
+            })
+            .await
+            // A question that got lost has no outcome to be unknown.
+            .map_err(|error| if matches!(error, Error::TimedOut(_)) { Error::NoQuorum } else { error })?;
+        let mut applied = self.inner.state_machine.applied();
+        let reached = applied.wait_for(|applied| *applied >= Some(index));
+        match tokio::time::timeout_at(until, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Error::Fatal("the state machine is gone".into())),
+            Err(_) => Err(Error::NoQuorum),
+        }
+    }
+
+    /// On the leader: the index that a read must have seen.
+    pub(crate) async fn read_index(&self, timeout: Duration) -> Result<u64, Forwarded> {
+        let asked =
+            tokio::time::timeout(timeout, self.inner.raft.get_read_log_id(ReadPolicy::ReadIndex)).await;
+        match asked {
+            Ok(Ok((id, _))) => Ok(id.index()),
+            // Deposed, no majority in time, or no answer: whatever it was, a read may be asked again.
+            Ok(Err(_)) | Err(_) => Err(Forwarded::NotReady),
+        }
+    }
+
+    /// Moves the leadership to this voter, or to the one that is furthest. Gives the new leader.
+    pub async fn transfer(&self, to: Option<NodeId>, timeout: Duration) -> Result<NodeId, Error> {
+        self.at_leader(timeout, |leader, left| async move {
+            match leader {
+                None => membership::transfer(self, to, left).await,
+                Some(leader) => {
+                    forward::transfer(&self.channel(leader)?, self.header(leader), to, left).await
+                }
+            }
+        })
+        .await
+    }
+}
+
+pub(crate) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn random_key() -> String {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    // Unique, not secret: two SipHash outputs under keys that the system drew.
+    let word = || RandomState::new().build_hasher().finish();
+    format!("auto-{:016x}{:016x}", word(), word())
+}
