@@ -4,9 +4,13 @@
 //! of TLS, sled and the machine's clock stand [`net`], [`disk`] and tokio's paused time. A failing seed is run again with
 //! `raft/simulate --seed N`.
 
+mod client;
 mod disk;
+mod fault;
 mod group;
 mod history;
+mod look;
 mod net;
 mod run;
 pub mod runtime;
+mod seeds;
