@@ -7,7 +7,6 @@ mod settings;
 mod status;
 
 use std::{
-    path::Path,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -35,6 +34,7 @@ use crate::{
     proposer::Proposer,
     serve,
     service::Service,
+    snapshot::Snapshots,
     state_machine::StateMachine,
     types::Types,
 };
@@ -43,7 +43,7 @@ struct Inner {
     raft: Raft<Types, StateMachine>,
     peers: Peers,
     state_machine: StateMachine,
-    snapshots: std::path::PathBuf,
+    snapshots: Snapshots,
     proposer: Proposer,
     settings: Settings,
     started: Instant,
@@ -253,7 +253,7 @@ impl Consensus {
         &self.inner.settings
     }
 
-    pub(crate) fn snapshots(&self) -> &Path {
+    pub(crate) fn snapshots(&self) -> &Snapshots {
         &self.inner.snapshots
     }
 }

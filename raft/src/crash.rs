@@ -278,13 +278,13 @@ async fn a_snapshot_carries_the_whole_state_and_a_damaged_one_is_refused() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1;
         for damaged in [damaged, bytes[..at].to_vec()] {
-            let incoming = crate::snapshot::SnapshotFile::temporary(&receiver.snapshots);
+            let incoming = receiver.snapshots.temporary();
             fs::write(incoming.path(), damaged).unwrap();
             assert!(receiver.state_machine.install_snapshot(&snapshot.meta, incoming).await.is_err());
         }
     }
     assert!(receiver.config().borrow().upstreams.contains_key("old"));
-    let incoming = crate::snapshot::SnapshotFile::temporary(&receiver.snapshots);
+    let incoming = receiver.snapshots.temporary();
     fs::write(incoming.path(), &bytes).unwrap();
     receiver.state_machine.install_snapshot(&snapshot.meta, incoming).await.unwrap();
     receiver.log.purge(log_id(1, 3)).await.unwrap();

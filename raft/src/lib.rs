@@ -9,6 +9,7 @@ mod consensus;
 mod crash;
 mod dial;
 mod error;
+mod files;
 mod forward;
 mod forward_service;
 mod log;

@@ -1,6 +1,6 @@
 //! What openraft sends to another member, as RPC.
 
-use std::{future::Future, io::Read, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
 use cluster_proto::{
     MESSAGE_BYTES_MAX,
@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     Channel, blocking,
+    files::OpenFile,
     peers::Peers,
     snapshot::SnapshotFile,
     types::{CommittedLeaderId, LogId, PeerNode, Types, Vote},
@@ -66,9 +67,9 @@ fn network(status: &Status) -> RpcError {
     }
 }
 
-fn read_chunk(mut file: &std::fs::File) -> std::io::Result<Vec<u8>> {
+fn read_chunk(file: &dyn OpenFile, at: u64) -> std::io::Result<Vec<u8>> {
     let mut data = vec![0; CHUNK_BYTES];
-    let read = file.read(&mut data)?;
+    let read = file.read_at(&mut data, at)?;
     data.truncate(read);
     Ok(data)
 }
@@ -180,22 +181,23 @@ impl RaftNetworkV2<Types> for Link {
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let failed = |error: std::io::Error| StreamingError::Network(NetworkError::from_string(error));
-        let file = std::fs::File::open(snapshot.snapshot.path()).map_err(failed)?;
+        let file = snapshot.snapshot.open().map_err(failed)?;
         let head = proto::SnapshotHead {
             header: Some(self.peers.header(self.to)),
             vote: Some(wire::vote(&vote)),
             last: snapshot.meta.last_log_id.as_ref().map(wire::log_id_message),
             membership: Some(wire::stored_membership(&snapshot.meta.last_membership)),
-            bytes: file.metadata().map_err(failed)?.len(),
+            bytes: file.length().map_err(failed)?,
         };
         let (chunks, stream) = tokio::sync::mpsc::channel(CHUNKS_AHEAD);
         // Ends with the file or with the call, whichever is first; what can't be read shows as a short snapshot, which is
         // refused at the other end.
         let reading = async move {
-            let (mut head, file) = (Some(head), Arc::new(file));
+            let (mut head, mut at) = (Some(head), 0);
             loop {
                 let from = file.clone();
-                let Ok(Ok(data)) = blocking::run(move || read_chunk(&from)).await else { return };
+                let Ok(Ok(data)) = blocking::run(move || read_chunk(&*from, at)).await else { return };
+                at += data.len() as u64;
                 let last = data.is_empty();
                 let chunk = proto::SnapshotChunk { head: head.take(), data: data.into() };
                 if chunks.send(chunk).await.is_err() || last {

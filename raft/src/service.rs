@@ -1,7 +1,5 @@
 //! What the other members ask of this one: each call's certificate and header are checked before anything is done.
 
-use std::{io::Write, sync::Arc};
-
 use cluster_proto::{
     PROTOCOL_MAX, PROTOCOL_MIN,
     common::Header,
@@ -17,10 +15,7 @@ use openraft::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{
-    Error, blocking, consensus::Consensus, convert_error, peers::Identity, serve::PeerId,
-    snapshot::SnapshotFile, wire,
-};
+use crate::{Error, blocking, consensus::Consensus, convert_error, peers::Identity, serve::PeerId, wire};
 
 /// The largest snapshot, in bytes, that is taken in.
 const SNAPSHOT_BYTES_MAX: u64 = 4 << 30;
@@ -169,30 +164,31 @@ impl RaftService for Service {
         }
         let failed =
             |error: std::io::Error| Status::internal(format!("the snapshot can't be stored: {error}"));
-        let snapshot = SnapshotFile::temporary(self.consensus.snapshots());
-        let file = Arc::new(std::fs::File::create(snapshot.path()).map_err(failed)?);
+        let snapshot = self.consensus.snapshots().temporary();
+        let file = snapshot.create().map_err(failed)?;
         let mut bytes = 0;
         loop {
+            let at = bytes;
             bytes += chunk.data.len() as u64;
             if bytes > head.bytes {
                 return Err(Status::invalid_argument("the snapshot is longer than it said"));
             }
             let to = file.clone();
-            let written = blocking::run(move || (&*to).write_all(&chunk.data)).await;
+            let written = blocking::run(move || to.write_at(&chunk.data, at)).await;
             written.map_err(|error| internal(&error))?.map_err(failed)?;
             match chunks.message().await? {
                 Some(next) => chunk = next,
                 None => break,
             }
         }
-        blocking::run(move || file.sync_all()).await.map_err(|error| internal(&error))?.map_err(failed)?;
+        blocking::run(move || file.sync()).await.map_err(|error| internal(&error))?.map_err(failed)?;
         if bytes < head.bytes {
             return Err(Status::data_loss("the snapshot is shorter than it said"));
         }
         // Checked before openraft sees it, which would stop this node over a damaged one.
-        let path = snapshot.path().to_owned();
-        let read = blocking::run(move || crate::snapshot::check(&path).map(drop)).await;
-        read.map_err(|error| internal(&error))?.map_err(|error| Status::data_loss(error.to_string()))?;
+        let checking = blocking::run(move || snapshot.check().map(|_| snapshot)).await;
+        let snapshot = checking.map_err(|error| internal(&error))?;
+        let snapshot = snapshot.map_err(|error| Status::data_loss(error.to_string()))?;
         let membership = head.membership.ok_or_else(|| missing("membership"))?;
         let meta = SnapshotMeta {
             last_log_id: head.last.map(wire::read_log_id),

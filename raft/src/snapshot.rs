@@ -5,17 +5,19 @@
 //! last the trailer with their count.
 
 use std::{
-    fs::File,
     io::{BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::{
     Error,
+    files::{Files, OpenFile, Sequential},
     record::{self, AppliedRecord, BadRecord},
     state::State,
-    store::high_water::sync_folder,
     types::LogId,
     wire,
 };
@@ -24,25 +26,56 @@ const MAGIC: &[u8; 8] = b"PHXSNAP1";
 const TRAILER: &[u8] = b"end";
 /// The largest frame, in bytes: no record is larger than the message that brought it.
 const FRAME_BYTES_MAX: usize = cluster_proto::MESSAGE_BYTES_MAX;
+/// How the names of files begin that are not whole yet.
+const TEMPORARY: &str = "incoming-";
 
 /// A snapshot's file. A temporary one is deleted when the last handle to it goes.
 #[derive(Debug)]
 pub(crate) struct SnapshotFile {
+    files: Arc<dyn Files>,
     path: PathBuf,
     temporary: bool,
 }
 
 impl SnapshotFile {
-    /// A new file in this folder that nobody else writes to.
-    pub(crate) fn temporary(folder: &Path) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = format!("incoming-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self { path: folder.join(name), temporary: true }
-    }
-
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Makes the file, with nothing in it.
+    pub(crate) fn create(&self) -> std::io::Result<Arc<dyn OpenFile>> {
+        self.files.create(&self.path)
+    }
+
+    /// Opens the file, which is there.
+    pub(crate) fn open(&self) -> std::io::Result<Arc<dyn OpenFile>> {
+        self.files.open(&self.path)
+    }
+
+    /// Deletes the file.
+    pub(crate) fn remove(&self) -> std::io::Result<()> {
+        self.files.remove(&self.path)
+    }
+
+    /// Reads a whole snapshot and checks every byte of it.
+    pub(crate) fn read(&self) -> Result<State, Error> {
+        self.read_each(|state, space, rest, payload| state.load(space, rest, payload))
+    }
+
+    /// Checks every byte of a snapshot, and gives a state that knows how far it is and has nothing in it.
+    pub(crate) fn check(&self) -> Result<State, Error> {
+        self.read_each(|_, _, _, _| Ok(()))
+    }
+
+    fn read_each(
+        &self,
+        each: impl FnMut(&mut State, u8, &[u8], &[u8]) -> Result<(), BadRecord>,
+    ) -> Result<State, Error> {
+        let file = self.open().map_err(|error| Error::io(&self.path, &error))?;
+        let mut frames = 0_u64;
+        let result = read_frames(&mut BufReader::new(Sequential::new(file)), &mut frames, each);
+        result.map_err(|error| Error::damaged(&self.path, format!("frame {frames}"), error.to_string()))
     }
 }
 
@@ -50,74 +83,96 @@ impl Drop for SnapshotFile {
     fn drop(&mut self) {
         if self.temporary {
             // It may never have been made, or be installed by now; a leftover is cleaned up at the next start.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = self.remove();
         }
     }
 }
 
-/// Deletes what an earlier process left behind.
-pub(crate) fn clean(folder: &Path) -> Result<(), Error> {
-    std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, &error))?;
-    let files = std::fs::read_dir(folder).map_err(|error| Error::io(folder, &error))?;
-    for file in files.flatten() {
-        if file.file_name().to_string_lossy().starts_with("incoming-") {
-            std::fs::remove_file(file.path()).map_err(|error| Error::io(file.path(), &error))?;
+/// The folder with the node's own newest snapshot and those that are on their way. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshots {
+    files: Arc<dyn Files>,
+    folder: PathBuf,
+}
+
+impl Snapshots {
+    /// The snapshots in this folder, without what an earlier process left behind.
+    pub(crate) fn open(files: Arc<dyn Files>, folder: PathBuf) -> Result<Self, Error> {
+        for file in files.list(&folder).map_err(|error| Error::io(&folder, &error))? {
+            if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY)) {
+                files.remove(&file).map_err(|error| Error::io(&file, &error))?;
+            }
         }
+        Ok(Self { files, folder })
     }
-    Ok(())
+
+    fn file(&self, name: impl AsRef<Path>, temporary: bool) -> SnapshotFile {
+        SnapshotFile { files: self.files.clone(), path: self.folder.join(name), temporary }
+    }
+
+    /// A new file that nobody else writes to, and that is not made yet.
+    pub(crate) fn temporary(&self) -> SnapshotFile {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.file(format!("{TEMPORARY}{}-{number}", std::process::id()), true)
+    }
+
+    /// The node's own newest snapshot.
+    pub(crate) fn current(&self) -> Option<SnapshotFile> {
+        let file = self.file("current", false);
+        self.files.exists(file.path()).then_some(file)
+    }
+
+    /// How far the node's own newest snapshot is; none where there is none, or none that begins as one.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        let mut input = Sequential::new(self.current()?.open().ok()?);
+        input.read_exact(&mut [0; MAGIC.len()]).ok()?;
+        let applied = read_frame(&mut input, 0).ok()?;
+        <AppliedRecord as prost::Message>::decode(&applied[..]).ok()?.last.map(Into::into)
+    }
+
+    /// Writes this state as the node's own newest snapshot, durably.
+    pub(crate) fn write(&self, state: &State) -> Result<SnapshotFile, Error> {
+        let file = self.temporary();
+        file.create()
+            .and_then(|out| write_frames(out, state))
+            .map_err(|error| Error::io(file.path(), &error))?;
+        self.adopt(file)
+    }
+
+    /// Makes this file the node's own newest snapshot, durably.
+    pub(crate) fn adopt(&self, file: SnapshotFile) -> Result<SnapshotFile, Error> {
+        let current = self.file("current", false);
+        file.open()
+            .and_then(|file| file.sync())
+            .and_then(|()| self.files.rename(file.path(), current.path()))
+            .and_then(|()| self.files.sync_folder(&self.folder))
+            .map_err(|error| Error::io(current.path(), &error))?;
+        Ok(current)
+    }
 }
 
-/// The node's own newest snapshot.
-pub(crate) fn current(folder: &Path) -> Option<SnapshotFile> {
-    let path = folder.join("current");
-    path.exists().then_some(SnapshotFile { path, temporary: false })
-}
-
-/// How far the node's own newest snapshot is; none where there is none, or none that begins as one.
-pub(crate) fn last(folder: &Path) -> Option<LogId> {
-    let mut input = File::open(current(folder)?.path()).ok()?;
-    input.read_exact(&mut [0; MAGIC.len()]).ok()?;
-    let applied = read_frame(&mut input, 0).ok()?;
-    <AppliedRecord as prost::Message>::decode(&applied[..]).ok()?.last.map(Into::into)
-}
-
-/// Writes this state as the node's own newest snapshot, durably.
-pub(crate) fn write(folder: &Path, state: &State) -> Result<SnapshotFile, Error> {
-    let file = SnapshotFile::temporary(folder);
-    let failed = |error: std::io::Error| Error::io(file.path(), &error);
-    let mut out = Writer { out: BufWriter::new(File::create(file.path()).map_err(failed)?), frames: 0 };
-    out.out.write_all(MAGIC).map_err(failed)?;
+fn write_frames(file: Arc<dyn OpenFile>, state: &State) -> std::io::Result<()> {
+    let mut out = Writer { out: BufWriter::new(Sequential::new(file)), frames: 0 };
+    out.out.write_all(MAGIC)?;
     let applied = AppliedRecord {
         last: state.applied.as_ref().map(Into::into),
         membership: Some(wire::stored_membership(&state.membership)),
         revision: state.config.revision.0,
         generation: 0,
     };
-    out.frame(&prost::Message::encode_to_vec(&applied)).map_err(failed)?;
-    state
-        .records(|space, rest, payload| {
-            let length = u16::try_from(rest.len()).map_err(std::io::Error::other)?;
-            out.frame(&[&[space][..], &length.to_le_bytes(), rest, payload].concat())
-        })
-        .map_err(failed)?;
+    out.frame(&prost::Message::encode_to_vec(&applied))?;
+    state.records(|space, rest, payload| {
+        let length = u16::try_from(rest.len()).map_err(std::io::Error::other)?;
+        out.frame(&[&[space][..], &length.to_le_bytes(), rest, payload].concat())
+    })?;
     let count = out.frames.to_le_bytes();
-    out.frame(&[TRAILER, &count].concat()).map_err(failed)?;
-    out.out.into_inner().map_err(|error| failed(error.into_error()))?.sync_all().map_err(failed)?;
-    adopt(folder, file)
-}
-
-/// Makes this file the node's own newest snapshot, durably.
-pub(crate) fn adopt(folder: &Path, file: SnapshotFile) -> Result<SnapshotFile, Error> {
-    let path = folder.join("current");
-    let failed = |error: std::io::Error| Error::io(&path, &error);
-    File::open(file.path()).and_then(|file| file.sync_all()).map_err(failed)?;
-    std::fs::rename(file.path(), &path).map_err(failed)?;
-    sync_folder(&path)?;
-    Ok(SnapshotFile { path, temporary: false })
+    out.frame(&[TRAILER, &count].concat())?;
+    out.out.flush()
 }
 
 struct Writer {
-    out: BufWriter<File>,
+    out: BufWriter<Sequential>,
     frames: u64,
 }
 
@@ -130,26 +185,6 @@ impl Writer {
         self.frames += 1;
         Ok(())
     }
-}
-
-/// Reads a whole snapshot and checks every byte of it.
-pub(crate) fn read(path: &Path) -> Result<State, Error> {
-    read_each(path, |state, space, rest, payload| state.load(space, rest, payload))
-}
-
-/// Checks every byte of a snapshot, and gives a state that knows how far it is and has nothing in it.
-pub(crate) fn check(path: &Path) -> Result<State, Error> {
-    read_each(path, |_, _, _, _| Ok(()))
-}
-
-fn read_each(
-    path: &Path,
-    each: impl FnMut(&mut State, u8, &[u8], &[u8]) -> Result<(), BadRecord>,
-) -> Result<State, Error> {
-    let mut input = BufReader::new(File::open(path).map_err(|error| Error::io(path, &error))?);
-    let mut frames = 0_u64;
-    let result = read_frames(&mut input, &mut frames, each);
-    result.map_err(|error| Error::damaged(path, format!("frame {frames}"), error.to_string()))
 }
 
 fn read_frames(

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -16,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::{
     Error, blocking,
-    snapshot::{self, SnapshotFile},
+    snapshot::{SnapshotFile, Snapshots},
     state::{APPLIED, SPACES, State, key},
     store::{Step, Store},
     sync::{Raise, Syncer},
@@ -33,7 +32,7 @@ const INSTALL_BATCH: usize = 4_096;
 pub(crate) struct StateMachine {
     store: Arc<dyn Store>,
     syncer: Syncer,
-    snapshots: PathBuf,
+    snapshots: Snapshots,
     state: Arc<Mutex<State>>,
     /// Held from reading the state until its snapshot is the node's own: a build that began before an install must not put
     /// an older one over it.
@@ -50,7 +49,7 @@ fn meta(state: &State) -> SnapshotMeta {
 }
 
 impl StateMachine {
-    pub(crate) fn new(store: Arc<dyn Store>, syncer: Syncer, snapshots: PathBuf, state: State) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, syncer: Syncer, snapshots: Snapshots, state: State) -> Self {
         let config = watch::Sender::new(Arc::new(state.config.clone()));
         let cluster = watch::Sender::new(state.cluster.clone());
         let applied = watch::Sender::new(state.applied.as_ref().map(|id| id.index));
@@ -122,7 +121,13 @@ impl StateMachine {
     /// Writes all of a snapshot's records beside the current ones, makes them the current ones in one step, and only then
     /// deletes the old: a crash at any point leaves one whole state.
     async fn install(&self, file: SnapshotFile) -> Result<(), Error> {
-        let mut state = read(file.path().to_owned()).await?;
+        // Off the runtime's threads: a large one takes its time.
+        let (file, state) = blocking::run(move || {
+            let state = file.read();
+            (file, state)
+        })
+        .await?;
+        let mut state = state?;
         let old = self.lock().generation;
         state.generation = old.wrapping_add(1);
         Self::forget_generations_but(&*self.store, old)?;
@@ -142,7 +147,7 @@ impl StateMachine {
         self.publish(state).await?;
         // Only now: a snapshot that is ahead of the state after a crash would be installed once more.
         let own_snapshot = self.own_snapshot.lock().await;
-        snapshot::adopt(&self.snapshots, file)?;
+        self.snapshots.adopt(file)?;
         drop(own_snapshot);
         Self::forget_generations_but(&*self.store, generation)
     }
@@ -171,11 +176,6 @@ impl StateMachine {
     }
 }
 
-/// Reads a snapshot off the runtime's threads: a large one takes its time.
-async fn read(path: PathBuf) -> Result<State, Error> {
-    blocking::run(move || snapshot::read(&path)).await?
-}
-
 fn replace<T: PartialEq>(old: &mut T, new: T) -> bool {
     let differs = *old != new;
     *old = new;
@@ -188,9 +188,9 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         let _own_snapshot = self.own_snapshot.lock().await;
         let state = self.lock().clone();
-        let folder = self.snapshots.clone();
+        let snapshots = self.snapshots.clone();
         let meta = meta(&state);
-        let snapshot = blocking::run(move || snapshot::write(&folder, &state)).await??;
+        let snapshot = blocking::run(move || snapshots.write(&state)).await??;
         Ok(Snapshot { meta, snapshot })
     }
 }
@@ -237,15 +237,19 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
-        let Some(file) = snapshot::current(&self.snapshots) else { return Ok(None) };
-        let path = file.path().to_owned();
+        let Some(file) = self.snapshots.current() else { return Ok(None) };
         // Checked, not read: openraft asks for it twice at every start, and a second state would double the memory.
-        match blocking::run(move || snapshot::check(&path)).await? {
+        let (file, checked) = blocking::run(move || {
+            let checked = file.check();
+            (file, checked)
+        })
+        .await?;
+        match checked {
             Ok(state) => Ok(Some(Snapshot { meta: meta(&state), snapshot: file })),
             // The state it was made from is in the store, checked record by record: openraft has another one made.
             Err(error @ Error::Storage { .. }) => {
                 tracing::error!(%error, "this node's own snapshot is damaged, and is made anew from the state");
-                std::fs::remove_file(file.path())?;
+                file.remove()?;
                 Ok(None)
             }
             Err(error) => Err(error.into()),

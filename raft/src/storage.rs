@@ -1,17 +1,15 @@
 //! Everything that this node has on disk, opened and checked before any network.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use model::{Config, cluster::Cluster};
 use tokio::sync::watch;
 
 use crate::{
     Error,
+    files::SystemFiles,
     log::Log,
-    snapshot,
+    snapshot::Snapshots,
     state::State,
     state_machine::StateMachine,
     store::{
@@ -29,7 +27,7 @@ use crate::{
 pub struct Storage {
     pub(crate) log: Log,
     pub(crate) state_machine: StateMachine,
-    pub(crate) snapshots: PathBuf,
+    pub(crate) snapshots: Snapshots,
 }
 
 impl Storage {
@@ -51,7 +49,7 @@ impl Storage {
     /// [`Error::Storage`] where a file is damaged, foreign, or older than what this node acknowledged: then the node must not
     /// start, let alone vote. [`Error::Io`] where a file can't be read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let (store_dir, snapshots) = (dir.join("store"), dir.join("snapshots"));
+        let store_dir = dir.join("store");
         let high_water = dir.join("high-water");
         let fresh = !store_dir.exists();
         if fresh && high_water.exists() {
@@ -62,10 +60,10 @@ impl Storage {
             ));
         }
         std::fs::create_dir_all(dir).map_err(|error| Error::io(dir, &error))?;
-        snapshot::clean(&snapshots)?;
+        let snapshots = Snapshots::open(Arc::new(SystemFiles), dir.join("snapshots"))?;
         let store: Arc<dyn Store> = Arc::new(SledStore::open(&store_dir)?);
         let empty = store.scan(&[0], &[0xff]).next().is_none();
-        let high_water = HighWater::open(&high_water, empty)?;
+        let high_water = HighWater::open(&SystemFiles, &high_water, empty)?;
         let (storage, worker) = Self::over(store, high_water, snapshots)?;
         worker.start()?;
         Ok(storage)
@@ -75,7 +73,7 @@ impl Storage {
     pub(crate) fn over(
         store: Arc<dyn Store>,
         high_water: HighWater,
-        snapshots: PathBuf,
+        snapshots: Snapshots,
     ) -> Result<(Self, Worker), Error> {
         let state = StateMachine::load(&*store)?;
         StateMachine::forget_generations_but(&*store, state.generation)?;
@@ -102,10 +100,10 @@ impl Storage {
 
 /// Writes a snapshot where what the log lacks is in none: a crash came between the state of an installed snapshot and its
 /// file. Without it this node, as leader, could bring no one up who needs those entries.
-fn cover_the_log(log: &Log, state: &State, snapshots: &Path) -> Result<(), Error> {
+fn cover_the_log(log: &Log, state: &State, snapshots: &Snapshots) -> Result<(), Error> {
     let lacked = if state.applied > log.last()? { state.applied } else { log.purged()? };
-    if lacked > snapshot::last(snapshots) {
-        snapshot::write(snapshots, state)?;
+    if lacked > snapshots.last() {
+        snapshots.write(state)?;
     }
     Ok(())
 }

@@ -138,7 +138,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::store::{KeyValue, Pair, Step};
+    use crate::{
+        files::SystemFiles,
+        store::{KeyValue, Pair, Step},
+    };
 
     /// A disk whose barrier fails once, and then seems to work.
     struct FailsOnce {
@@ -179,7 +182,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("high-water");
         let store = Arc::new(FailsOnce { failing: AtomicBool::new(false) });
-        let (syncer, worker) = Syncer::new(store.clone(), HighWater::open(&path, true).unwrap());
+        let (syncer, worker) =
+            Syncer::new(store.clone(), HighWater::open(&SystemFiles, &path, true).unwrap());
         worker.start().unwrap();
         let last = |index| Raise::Last(LogIdRecord { term: 1, index });
         syncer.wait(last(1)).await.unwrap();
@@ -187,7 +191,7 @@ mod tests {
         assert!(syncer.wait(last(2)).await.is_err());
         // The disk says yes again, and what it lost is not known.
         assert!(syncer.wait(last(3)).await.is_err());
-        let mark = HighWater::open(&path, false).unwrap().mark().last.clone();
+        let mark = HighWater::open(&SystemFiles, &path, false).unwrap().mark().last.clone();
         assert_eq!(mark, Some(LogIdRecord { term: 1, index: 1 }));
     }
 
@@ -195,7 +199,7 @@ mod tests {
     async fn callbacks_come_in_the_order_of_their_writes() {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(FailsOnce { failing: AtomicBool::new(false) });
-        let high_water = HighWater::open(&dir.path().join("high-water"), true).unwrap();
+        let high_water = HighWater::open(&SystemFiles, &dir.path().join("high-water"), true).unwrap();
         let (syncer, worker) = Syncer::new(store, high_water);
         worker.start().unwrap();
         let (told, mut tell) = tokio::sync::mpsc::unbounded_channel();

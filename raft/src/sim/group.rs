@@ -24,7 +24,10 @@ use super::{
     net::{Net, SimDial},
     runtime::ms,
 };
-use crate::{Admission, Consensus, Error, Identity, Settings, Storage, store::high_water::HighWater};
+use crate::{
+    Admission, Consensus, Error, Identity, Settings, Storage, files::SystemFiles, snapshot::Snapshots,
+    store::high_water::HighWater,
+};
 
 const CLUSTER: &str = "simulated";
 /// For a change to the cluster itself.
@@ -181,10 +184,11 @@ impl Group {
     ) -> Result<Consensus, Error> {
         let folder = self.dir.path().join(address);
         let snapshots = folder.join("snapshots");
-        crate::snapshot::clean(&snapshots)?;
+        let files = Arc::new(SystemFiles);
+        let snapshots = Snapshots::open(files.clone(), snapshots)?;
         let store = Arc::new(SimStore { disk, alive: alive.clone() });
         let mark = folder.join("high-water");
-        let high_water = HighWater::open(&mark, !mark.exists())?;
+        let high_water = HighWater::open(&*files, &mark, !mark.exists())?;
         let (storage, worker) = Storage::over(store, high_water, snapshots)?;
         tokio::spawn(worker.simulate(alive.clone(), || ms(0, 8)));
         let identity = Identity { node_id: id, cluster_id: CLUSTER.into(), epoch: 1 };

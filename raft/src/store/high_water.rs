@@ -5,15 +5,16 @@
 //! and a sequence number, so that a write cut short leaves the one before it.
 
 use std::{
-    fs::{File, OpenOptions},
-    os::unix::fs::FileExt,
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use prost::Message;
 
 use crate::{
     Error,
+    files::{Files, OpenFile},
     record::{self, LogIdRecord, VoteRecord},
 };
 
@@ -38,30 +39,32 @@ pub(crate) struct Mark {
 
 /// The file.
 pub(crate) struct HighWater {
-    file: File,
+    file: Arc<dyn OpenFile>,
     path: PathBuf,
     mark: Mark,
 }
 
 impl HighWater {
     /// Opens the file, or makes it where `fresh` says that the store has nothing in it either.
-    pub(crate) fn open(path: &Path, fresh: bool) -> Result<Self, Error> {
+    pub(crate) fn open(files: &dyn Files, path: &Path, fresh: bool) -> Result<Self, Error> {
         let io = |error| Error::io(path, &error);
-        if !path.exists() && !fresh {
+        let exists = files.exists(path);
+        if !exists && !fresh {
             return Err(Error::damaged(
                 path,
                 "the whole file",
                 "it is gone, and the store beside it is not empty",
             ));
         }
-        if !path.exists() {
-            create(path)?;
+        if !exists {
+            create(files, path).map_err(io)?;
         }
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+        let file = files.open(path).map_err(io)?;
         let mut bytes = vec![0; 2 * SLOT_BYTES];
-        let length = file.metadata().map_err(io)?.len();
-        file.read_exact_at(&mut bytes, 0)
-            .map_err(|_| Error::damaged(path, format!("byte {length}"), "it is cut short"))?;
+        let length = file.read_at(&mut bytes, 0).map_err(io)?;
+        if length < bytes.len() {
+            return Err(Error::damaged(path, format!("byte {length}"), "it is cut short"));
+        }
         let slots = [read_slot(&bytes[..SLOT_BYTES]), read_slot(&bytes[SLOT_BYTES..])];
         let newest = slots.iter().flatten().max_by_key(|mark| mark.sequence).cloned();
         // One slot may be cut short by a crash in mid-write, and never both.
@@ -85,8 +88,8 @@ impl HighWater {
         let slot = slot(&mark);
         let at = (mark.sequence % 2) * SLOT_BYTES as u64;
         self.file
-            .write_all_at(&slot, at)
-            .and_then(|()| self.file.sync_data())
+            .write_at(&slot, at)
+            .and_then(|()| self.file.sync())
             .map_err(|e| Error::io(&self.path, &e))?;
         self.mark = mark;
         Ok(())
@@ -94,15 +97,15 @@ impl HighWater {
 }
 
 /// Makes the file whole or not at all: from its first moment one of its slots is good.
-fn create(path: &Path) -> Result<(), Error> {
+fn create(files: &dyn Files, path: &Path) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut bytes = slot(&Mark::default());
     bytes.resize(2 * SLOT_BYTES, 0);
-    std::fs::write(&new, bytes)
-        .and_then(|()| File::open(&new)?.sync_all())
-        .and_then(|()| std::fs::rename(&new, path))
-        .map_err(|error| Error::io(path, &error))?;
-    sync_folder(path)
+    let file = files.create(&new)?;
+    file.write_at(&bytes, 0)?;
+    file.sync()?;
+    files.rename(&new, path)?;
+    files.sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
 fn slot(mark: &Mark) -> Vec<u8> {
@@ -119,15 +122,10 @@ fn read_slot(slot: &[u8]) -> Option<Mark> {
     record::open_message(KEY, record).ok()
 }
 
-/// Makes the entry of this file in its folder durable.
-pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::io(folder, &error))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::SystemFiles;
 
     fn mark(index: u64) -> Mark {
         Mark { last: Some(LogIdRecord { term: 1, index }), ..Mark::default() }
@@ -137,27 +135,27 @@ mod tests {
     fn the_newest_mark_is_read_back_and_a_torn_write_leaves_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("high-water");
-        let mut file = HighWater::open(&path, true).unwrap();
+        let mut file = HighWater::open(&SystemFiles, &path, true).unwrap();
         for index in 1..=5 {
             file.write(mark(index)).unwrap();
         }
-        assert_eq!(HighWater::open(&path, false).unwrap().mark().last, mark(5).last);
+        assert_eq!(HighWater::open(&SystemFiles, &path, false).unwrap().mark().last, mark(5).last);
         // The fifth write is in the second slot.
         let torn = SLOT_BYTES as u64 + 9;
-        file.file.write_all_at(b"torn", torn).unwrap();
-        assert_eq!(HighWater::open(&path, false).unwrap().mark().last, mark(4).last);
+        file.file.write_at(b"torn", torn).unwrap();
+        assert_eq!(HighWater::open(&SystemFiles, &path, false).unwrap().mark().last, mark(4).last);
     }
 
     #[test]
     fn a_file_that_is_gone_empty_short_or_damaged_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("high-water");
-        assert!(HighWater::open(&path, false).is_err());
-        HighWater::open(&path, true).unwrap().write(mark(1)).unwrap();
+        assert!(HighWater::open(&SystemFiles, &path, false).is_err());
+        HighWater::open(&SystemFiles, &path, true).unwrap().write(mark(1)).unwrap();
         let good = std::fs::read(&path).unwrap();
         for bad in [Vec::new(), good[..700].to_vec(), vec![7; good.len()]] {
             std::fs::write(&path, bad).unwrap();
-            assert!(matches!(HighWater::open(&path, false), Err(Error::Storage { .. })));
+            assert!(matches!(HighWater::open(&SystemFiles, &path, false), Err(Error::Storage { .. })));
         }
     }
 }

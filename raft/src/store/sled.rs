@@ -7,8 +7,11 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::{KeyValue, Pair, Step, Store, high_water::sync_folder};
-use crate::Error;
+use super::{KeyValue, Pair, Step, Store};
+use crate::{
+    Error,
+    files::{Files, SystemFiles},
+};
 
 /// Bytes of sled's page cache: what is read often is in memory anyway, as the config.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -44,8 +47,9 @@ impl SledStore {
         let sync = OpenOptions::new().read(true).write(true).open(&file).map_err(|e| Error::io(&file, &e))?;
         if fresh {
             // sled makes its files, and nobody makes their names durable.
-            sync_folder(&file)?;
-            sync_folder(dir)?;
+            for folder in [dir, dir.parent().unwrap_or(Path::new("."))] {
+                SystemFiles.sync_folder(folder).map_err(|error| Error::io(folder, &error))?;
+            }
         }
         Ok(Self { db, file, sync, poisoned: AtomicBool::new(false) })
     }
