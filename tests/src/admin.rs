@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -14,12 +15,19 @@ use crate::http::{self, Answer};
 #[derive(Clone)]
 pub struct Admin {
     socket: PathBuf,
+    /// For one answer.
+    timeout: Duration,
 }
 
 impl Admin {
     /// Of the node with this data folder.
-    pub(crate) fn at(data: &Path) -> Self {
-        Self { socket: data.join("admin.sock") }
+    pub fn at(data: &Path) -> Self {
+        Self { socket: data.join("admin.sock"), timeout: http::TIMEOUT }
+    }
+
+    /// The same for one who waits no longer than this for an answer.
+    pub fn within(&self, timeout: Duration) -> Self {
+        Self { socket: self.socket.clone(), timeout }
     }
 
     /// Asks something.
@@ -35,7 +43,7 @@ impl Admin {
         headers: &[(&str, &str)],
         body: &Value,
     ) -> io::Result<Answer> {
-        http::local(&self.socket, method, target, headers, body)
+        http::local(&self.socket, self.timeout, method, target, headers, body)
     }
 
     /// Asks something that must be done; gives the answer's JSON.

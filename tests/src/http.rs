@@ -10,8 +10,8 @@ use std::{
 
 use serde_json::Value;
 
-/// For one answer.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// For one answer, unless said otherwise.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What came back.
 #[derive(Debug, Clone)]
@@ -123,16 +123,17 @@ pub fn get_on(
     Ok(answer)
 }
 
-/// One request on a node's own socket.
+/// One request on a node's own socket, whose answer may take this long.
 pub fn local(
     socket: &Path,
+    timeout: Duration,
     method: &str,
     target: &str,
     headers: &[(&str, &str)],
     body: &Value,
 ) -> io::Result<Answer> {
     let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(timeout))?;
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     exchange(&mut BufReader::new(stream), method, target, headers, &body)
 }
