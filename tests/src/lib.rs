@@ -8,6 +8,7 @@ pub mod admin;
 mod balancer;
 pub mod cluster;
 pub mod containers;
+pub mod dice;
 pub mod http;
 pub mod links;
 pub mod load;
