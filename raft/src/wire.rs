@@ -153,6 +153,8 @@ mod tests {
             of in any::<(u64, u64, bool)>(),
         ) {
             let stored = StoredMembership::new(id.map(|[term, index]| log_id(term, index)), members);
+            let bytes = stored_membership(&stored).encode_to_vec();
+            prop_assert_eq!(stored_membership(&stored).encode_to_vec(), bytes, "it has no one encoding");
             prop_assert_eq!(read_stored_membership(stored_membership(&stored)), Ok(stored));
             let message = proto::Vote { term: of.0, node_id: of.1, committed: of.2 };
             prop_assert_eq!(vote(&read_vote(message)), message);
