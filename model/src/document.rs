@@ -351,6 +351,14 @@ keys: {}
     }
 
     proptest! {
+        /// What is stored is compared as bytes, so a number must be read as it was written.
+        #[test]
+        fn numbers_have_one_form(number in "-?[1-9][0-9]{0,30}(\\.[0-9]{1,30})?(e-?[0-9]{1,2})?") {
+            let read = |text: &[u8]| canonical(&serde_json::from_slice(text).unwrap());
+            let once = read(number.as_bytes());
+            prop_assert_eq!(read(&once), once);
+        }
+
         #[test]
         fn no_text_panics(text in ".{0,200}") {
             let _ = Document::read(&text);
