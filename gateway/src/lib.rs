@@ -14,6 +14,9 @@ pub mod exchange;
 pub mod explain;
 mod forwarded;
 mod framing;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod headers;
 pub mod install;

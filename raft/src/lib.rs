@@ -12,6 +12,9 @@ mod error;
 mod files;
 mod forward;
 mod forward_service;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod membership;
 mod network;

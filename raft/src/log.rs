@@ -63,7 +63,8 @@ impl From<LogIdRecord> for LogId {
     }
 }
 
-fn encode(entry: &Entry) -> Result<Vec<u8>, BadRecord> {
+/// The bytes in which an entry is stored.
+pub(crate) fn encode(entry: &Entry) -> Result<Vec<u8>, BadRecord> {
     let (kind, body) = match &entry.payload {
         EntryPayload::Blank => (KIND_BLANK, Vec::new()),
         EntryPayload::Normal(request) => {
@@ -76,7 +77,8 @@ fn encode(entry: &Entry) -> Result<Vec<u8>, BadRecord> {
     EntryV1 { term: term(&entry.log_id), index: entry.log_id.index, kind, body }.encode()
 }
 
-fn decode(bytes: &[u8]) -> Result<Entry, BadRecord> {
+/// The entry that is stored in these bytes.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Entry, BadRecord> {
     let bad = |error: &dyn std::fmt::Display| BadRecord::Payload(error.to_string());
     let entry = EntryV1::decode(bytes)?;
     let payload = match entry.kind {
