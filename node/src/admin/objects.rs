@@ -52,30 +52,44 @@ fn show(kind: Kind, name: &Name, stored: &model::config::Stored) -> Object {
 
 /// The config to read: this node's own, or one that has seen everything committed.
 async fn config(node: &Node, asked: &Asked) -> Result<Arc<Config>, Refusal> {
-    let member = node.member.read().await;
-    let member = member.as_ref().ok_or_else(Refusal::not_in_cluster)?;
     match asked.query("consistency") {
         None | Some("" | "local") => {}
-        Some("linearizable") => member.consensus.read_barrier(BARRIER_TIMEOUT).await?,
+        Some("linearizable") => return newest(node, asked).await,
         Some(other) => {
             return Err(Refusal::invalid(format!("consistency is {other:?}: say linearizable or local")));
         }
     }
+    let member = node.member.read().await;
+    let member = member.as_ref().ok_or_else(Refusal::not_in_cluster)?;
     let config = member.consensus.config().borrow().clone();
     Ok(config)
 }
 
-/// The config to plan on: of a node that is behind the revision that the client knows, once it has caught up.
-async fn config_at(node: &Node, asked: &Asked, base: Option<Revision>) -> Result<Arc<Config>, Refusal> {
-    let here = config(node, asked).await?;
-    if base.is_none_or(|base| base <= here.revision) {
-        return Ok(here);
-    }
+/// The config once it has seen everything that was committed before it was asked for.
+async fn newest(node: &Node, asked: &Asked) -> Result<Arc<Config>, Refusal> {
+    let timeout = write::Manner::read(asked)?.timeout().min(BARRIER_TIMEOUT);
     let member = node.member.read().await;
     let member = member.as_ref().ok_or_else(Refusal::not_in_cluster)?;
-    member.consensus.read_barrier(BARRIER_TIMEOUT).await?;
+    write::may_write(member)?;
+    member.consensus.read_barrier(timeout).await?;
     let config = member.consensus.config().borrow().clone();
     Ok(config)
+}
+
+/// The config to plan a document on. What it says already is left out of the change, so that it must be what is so, or what
+/// was at the base that is asked for; a dry run says what this node knows.
+async fn config_to_plan(
+    node: &Node,
+    asked: &Asked,
+    base: Option<Revision>,
+    dry_run: bool,
+) -> Result<Arc<Config>, Refusal> {
+    let here = config(node, asked).await?;
+    match base {
+        Some(base) if base <= here.revision => Ok(here),
+        None if dry_run => Ok(here),
+        _ => newest(node, asked).await,
+    }
 }
 
 /// `GET /v1/KIND`
@@ -136,10 +150,12 @@ pub(super) async fn delete(node: Arc<Node>, asked: Asked) -> Answer {
     let (kind, name) = kind_and_name(&asked)?;
     let name = name.ok_or_else(|| Refusal::not_found("no name"))?;
     let expect = write::expect(&asked.headers, kind, &name)?;
-    if expect.is_empty() {
-        // What is not there can't be deleted: asked of the newest config, so that a mistyped name is told.
-        let config = config(&node, &asked).await?;
-        config.get(kind, &name).ok_or_else(|| Refusal::not_found(format!("there is no {kind} {name}")))?;
+    // What is not there can't be deleted, and a mistyped name is told. This node may not have heard of it yet.
+    if expect.is_empty()
+        && config(&node, &asked).await?.get(kind, &name).is_none()
+        && newest(&node, &asked).await?.get(kind, &name).is_none()
+    {
+        return Err(Refusal::not_found(format!("there is no {kind} {name}")));
     }
     let applied = write::change(&node, &asked, vec![Op::Delete { kind, name }], expect, None).await?;
     reply::tagged(StatusCode::OK, &applied, applied.revision, applied.revision)
@@ -156,7 +172,7 @@ pub(super) async fn apply(node: Arc<Node>, asked: Asked) -> Answer {
     let asked_base = write::if_match(&asked.headers)?;
     let mut tries = 0;
     loop {
-        let config = config_at(&node, &asked, asked_base).await?;
+        let config = config_to_plan(&node, &asked, asked_base, request.dry_run).await?;
         // Long for large documents, and the other thread has heartbeats to send.
         let (change, steps) = tokio::task::block_in_place(|| {
             let change = document.change(&config, request.prune);
@@ -182,13 +198,7 @@ pub(super) async fn apply(node: Arc<Node>, asked: Asked) -> Answer {
                 applied.steps = steps;
                 return reply::tagged(StatusCode::OK, &applied, applied.revision, applied.revision);
             }
-            Err(refusal) if refusal.is_conflict() && tries < APPLY_RETRIES => {
-                tries += 1;
-                // This node may only be behind the one that found the conflict.
-                let member = node.member.read().await;
-                let member = member.as_ref().ok_or_else(Refusal::not_in_cluster)?;
-                member.consensus.read_barrier(BARRIER_TIMEOUT).await?;
-            }
+            Err(refusal) if refusal.is_conflict() && tries < APPLY_RETRIES => tries += 1,
             Err(refusal) => return Err(refusal),
         }
     }
