@@ -9,8 +9,10 @@ use std::{
 };
 
 use futures::StreamExt;
-use model::{Change, Config, Outcome};
-use openraft::{Instant as _, Raft, async_runtime::WatchReceiver, errors::ClientWriteError};
+use model::{Change, Config, Outcome, Revision};
+use openraft::{
+    Instant as _, Raft, async_runtime::WatchReceiver, errors::ClientWriteError, raft::ReadPolicy,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -145,14 +147,27 @@ impl Worker {
         }
         let (state_machine, admission) = (self.state_machine.clone(), self.admission.clone());
         let checking = blocking::run(move || check(jobs, &state_machine, &*admission));
-        let Ok(checked) = checking.await else { return Vec::new() };
-        if checked.is_empty() {
-            return Vec::new();
+        let Ok(Checked { admitted, refused, revision }) = checking.await else { return Vec::new() };
+        let (again, whole) = self.commit(admitted).await;
+        if !refused.is_empty() {
+            let sure = whole && self.is_at(revision).await;
+            for (job, error) in refused {
+                let answer = if sure { Forwarded::Failed(error) } else { Forwarded::NotReady };
+                drop(job.answer.send(Err(answer)));
+            }
         }
-        let until = checked.iter().map(|(job, _)| job.until).max().unwrap_or_else(Instant::now);
-        let (jobs, requests): (Vec<_>, Vec<_>) = checked.into_iter().unzip();
-        let mut jobs = jobs.into_iter();
-        let mut again = Vec::new();
+        again
+    }
+
+    /// Commits these. Gives back those that must be checked again, and whether all were applied as they were checked.
+    async fn commit(&self, admitted: Vec<(Job, Request)>) -> (Vec<Job>, bool) {
+        if admitted.is_empty() {
+            return (Vec::new(), true);
+        }
+        let until = admitted.iter().map(|(job, _)| job.until).max().unwrap_or_else(Instant::now);
+        let (jobs, requests): (Vec<_>, Vec<_>) = admitted.into_iter().unzip();
+        let (all, mut jobs) = (jobs.len(), jobs.into_iter());
+        let (mut again, mut applied) = (Vec::new(), 0);
         let committing = async {
             let Ok(mut results) = self.raft.client_write_many(requests).await else { return };
             while let Some(result) = results.next().await {
@@ -163,7 +178,10 @@ impl Worker {
                             again.push(job);
                             continue;
                         }
-                        response => Ok(response),
+                        response => {
+                            applied += 1;
+                            Ok(response)
+                        }
                     },
                     Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Forwarded::NotReady),
                     Ok(Err(_)) | Err(_) => Err(Forwarded::Lost),
@@ -173,14 +191,37 @@ impl Worker {
         };
         // Whoever waits has its own deadline; those left are told by their dropped channel that the outcome is unknown.
         let _ = tokio::time::timeout_at(until, committing).await;
-        again
+        (again, applied == all)
+    }
+
+    /// Whether everything that was committed before now leaves the config at this revision. If not, what was checked against
+    /// it says nothing: this node may be deposed and not know it, or have applied less than others have shown.
+    async fn is_at(&self, revision: Revision) -> bool {
+        let asking = async {
+            let (id, _) = self.raft.get_read_log_id(ReadPolicy::ReadIndex).await.ok()?;
+            let mut applied = self.state_machine.applied();
+            applied.wait_for(|applied| *applied >= Some(id.index())).await.ok()?;
+            Some(self.state_machine.config().borrow().revision)
+        };
+        let at = tokio::time::timeout(self.lease, asking).await;
+        at.is_ok_and(|at| at == Some(revision))
     }
 }
 
-/// Checks each against the config with those before it applied; answers those that fail.
-fn check(jobs: Vec<Job>, state_machine: &StateMachine, admission: &dyn Admission) -> Vec<(Job, Request)> {
+/// What came of checking a batch.
+struct Checked {
+    admitted: Vec<(Job, Request)>,
+    /// What is not to be, each checked against the config with those before it applied. They are told once those are
+    /// committed: till then nobody knows that it will be so.
+    refused: Vec<(Job, Error)>,
+    /// The config's once all that are admitted are applied.
+    revision: Revision,
+}
+
+/// Checks each against the config with those before it applied; answers those whose outcome is known.
+fn check(jobs: Vec<Job>, state_machine: &StateMachine, admission: &dyn Admission) -> Checked {
     let mut config = (**state_machine.config().borrow()).clone();
-    let mut checked = Vec::with_capacity(jobs.len());
+    let (mut admitted, mut refused) = (Vec::with_capacity(jobs.len()), Vec::new());
     for job in jobs {
         let (key, fingerprint) = match &job.asked {
             Asked::Request(request) => (&request.idempotency_key, outcomes::fingerprint(&request.command)),
@@ -195,11 +236,11 @@ fn check(jobs: Vec<Job>, state_machine: &StateMachine, admission: &dyn Admission
             Asked::Edit(edit) => admit(edit, &mut config, admission),
         };
         match request {
-            Ok(request) => checked.push((job, request)),
-            Err(error) => drop(job.answer.send(Err(Forwarded::Failed(error)))),
+            Ok(request) => admitted.push((job, request)),
+            Err(error) => refused.push((job, error)),
         }
     }
-    checked
+    Checked { admitted, refused, revision: config.revision }
 }
 
 fn admit(edit: &Edit, config: &mut Config, admission: &dyn Admission) -> Result<Request, Error> {

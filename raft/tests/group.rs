@@ -266,6 +266,10 @@ async fn without_a_majority_nothing_is_proposed_and_the_config_stays() {
     let second = join(&ca, &first, dirs[1].path()).await;
     let revision = applied(first.consensus.change(edit("orders"), LONG).await);
     second.stop().await;
+    // Nobody confirms that what this node knows is the newest: so that is no ground to refuse either.
+    let expect = vec![Expect { kind: Kind::Upstream, name: Name::new("orders").unwrap(), changed: None }];
+    let conflict = first.consensus.change(Edit { expect, ..edit("orders") }, Duration::from_secs(2)).await;
+    assert!(matches!(conflict, Err(Error::NoQuorum)), "{conflict:?}");
     first.until("the majority is gone", |status| !status.quorum).await;
     let refused = first.consensus.change(edit("more"), Duration::from_secs(2)).await;
     assert!(matches!(refused, Err(Error::NoQuorum)), "{refused:?}");
