@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     access::Entry,
+    authority::LastHost,
     error::Fault,
     framing::{self, guard::Guard},
     proxy,
@@ -175,6 +176,7 @@ pub(crate) struct Connection {
     /// Whether what it says of others is believed.
     pub(crate) trusted: bool,
     pub(crate) watch: Arc<Watch>,
+    pub(crate) host: LastHost,
     used: Cell<bool>,
     idle_since_ms: Cell<u64>,
     wish: Cell<Wish>,
@@ -189,6 +191,7 @@ impl Connection {
             peer_value: HeaderValue::try_from(address).unwrap_or(HeaderValue::from_static("unknown")),
             trusted,
             watch: Arc::default(),
+            host: LastHost::default(),
             used: Cell::new(false),
             idle_since_ms: Cell::new(timer::now_ms()),
             wish: Cell::new(Wish::Stay),

@@ -66,7 +66,8 @@ fn hops(headers: &HeaderMap) -> usize {
 /// Makes request ids: a random prefix of this worker's and a number.
 #[derive(Debug)]
 pub(crate) struct RequestIds {
-    prefix: u64,
+    /// In hexadecimal digits.
+    prefix: [u8; 16],
     next: Cell<u64>,
 }
 
@@ -74,7 +75,9 @@ impl RequestIds {
     pub(crate) fn new() -> Self {
         use std::hash::{BuildHasher, Hasher};
         // The standard library's keys are random: enough to be told apart, and nothing relies on their being secret.
-        let prefix = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        let chance = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        let mut prefix = [0; 16];
+        hex(&mut prefix, chance);
         Self { prefix, next: Cell::new(0) }
     }
 
@@ -95,7 +98,7 @@ impl RequestIds {
         let number = self.next.get();
         self.next.set(number.wrapping_add(1));
         let mut text = [b'-'; 27];
-        hex(&mut text[..16], self.prefix);
+        text[..16].copy_from_slice(&self.prefix);
         hex(&mut text[17..], number);
         HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
     }

@@ -5,6 +5,7 @@
 //! [`install`] makes the next one from the last, `router` finds the route and [`policy`] has the traffic behaviours.
 
 pub mod access;
+mod authority;
 mod body;
 mod check;
 pub mod cidr;

@@ -8,13 +8,14 @@ use hyper::body::Incoming;
 
 use crate::{
     access::Note,
+    authority::{self, Addressed},
     body::{Ending, ResponseBody},
     connection::Connection,
     error::{Fault, X_REQUEST_ID},
     exchange::{Exchange, Refusal},
     forwarded, headers, path,
     plan::{Action, CompiledRoute, Head, Plan},
-    router, upgrade,
+    upgrade,
     upload::{RequestBody, Upload},
     upstream::{self, Answer},
     worker::Worker,
@@ -87,14 +88,10 @@ async fn answer(
     if head.headers.len() > limits.headers_max {
         return Err(Fault::headers_too_many().into());
     }
-    let authority = authority(&head, limits.target_bytes_max)?;
+    let Addressed { authority, host } = authority::of(&head, limits.target_bytes_max, &connection.host)?;
     let found = headers::clean_request(&mut head.headers, connection.trusted);
     let plan = worker.plan();
 
-    let host = match authority.as_ref().map(HeaderValue::to_str) {
-        None => Cow::Borrowed(""),
-        Some(host) => host.ok().and_then(router::host).ok_or(Fault::bad_request("Host is not valid"))?,
-    };
     let path = path::normalise(head.uri.path())
         .map_err(|_| Fault::bad_request("The path is not one that is safe to forward"))?;
     let query = head.uri.query();
@@ -270,59 +267,6 @@ fn may_go_further(method: &Method, headers: &mut HeaderMap) -> bool {
             true
         }
     }
-}
-
-/// To whom the request is addressed (RFC 9112, section 3.2): refused where two readers may take it differently.
-fn authority(head: &Parts, target_bytes_max: usize) -> Result<Option<HeaderValue>, Fault> {
-    if head.method == Method::CONNECT {
-        return Err(Fault::bad_request("CONNECT is not served here"));
-    }
-    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if target > target_bytes_max {
-        return Err(Fault::target_too_long());
-    }
-    let mut hosts = head.headers.get_all(header::HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err(Fault::bad_request("There is more than one Host"));
-    }
-    let Some(host) = host else {
-        if head.version >= Version::HTTP_11 || head.uri.authority().is_some() {
-            return Err(Fault::bad_request("There is no Host"));
-        }
-        return Ok(None);
-    };
-    if !is_host(host.as_bytes()) {
-        return Err(Fault::bad_request("Host is not valid"));
-    }
-    if let Some(named) = head.uri.authority() {
-        if !matches!(head.uri.scheme_str(), Some("http" | "https")) {
-            return Err(Fault::bad_request("The request target's scheme is not served here"));
-        }
-        if !named.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) {
-            return Err(Fault::bad_request("Host and the request target name different hosts"));
-        }
-    }
-    Ok(Some(host.clone()))
-}
-
-/// A name or address, and maybe a port; no user, no path, no second reading.
-fn is_host(host: &[u8]) -> bool {
-    let port_at = match host {
-        [b'[', ..] => host.iter().position(|byte| *byte == b']').map(|end| end + 1),
-        _ => Some(host.iter().position(|byte| *byte == b':').unwrap_or(host.len())),
-    };
-    let Some((name, port)) = port_at.and_then(|at| host.split_at_checked(at)) else { return false };
-    let good_name = match name {
-        [b'[', inner @ .., b']'] => inner.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte)),
-        name => name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)),
-    };
-    let good_port = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    !name.is_empty() && name.len() <= 255 && good_name && good_port
 }
 
 /// The request target that is sent on, in origin form.

@@ -30,6 +30,8 @@ pub(crate) struct Router {
     hosts: Map<Arc<str>, Arc<HostTable>>,
     /// How many wildcards there are of so many labels: the others need no look.
     wildcards: Arc<[u32; LABELS_MAX + 1]>,
+    /// How many in all. Where there are none, no suffix needs a look.
+    wildcards_in_all: u32,
     /// Candidates by the hash of their host, shape and literals.
     buckets: GenericHashMap<u64, Bucket, BuildHasherDefault<Hashed>, DefaultSharedPtr>,
     hasher: RandomState,
@@ -116,6 +118,7 @@ impl Router {
         Self {
             hosts: Map::with_hasher(hasher.clone()),
             wildcards: Arc::new([0; LABELS_MAX + 1]),
+            wildcards_in_all: 0,
             buckets: GenericHashMap::with_hasher(BuildHasherDefault::default()),
             hasher,
             next_host: 0,
@@ -134,7 +137,7 @@ impl Router {
 
     /// The suffixes of a host that some wildcard has as many labels as, the longest first.
     fn suffixes<'h>(&self, host: &'h str) -> impl Iterator<Item = &'h str> {
-        let any = self.wildcards.iter().any(|count| *count > 0);
+        let any = self.wildcards_in_all > 0;
         let dots = if any { host.bytes().filter(|byte| *byte == b'.').count() } else { 0 };
         let places = host.bytes().enumerate().filter(|(place, byte)| *byte == b'.' && *place > 0);
         // A host that begins with a dot has no first label, and that dot is not among the places.
@@ -311,6 +314,7 @@ impl Router {
         if host.starts_with('.') && labels <= LABELS_MAX {
             let count = &mut Arc::make_mut(&mut self.wildcards)[labels];
             *count = count.saturating_add_signed(change);
+            self.wildcards_in_all = self.wildcards_in_all.saturating_add_signed(change);
         }
     }
 }
