@@ -13,9 +13,12 @@ fn gwnode() -> PathBuf {
     if let Some(path) = std::env::var_os("PHALANX_GWNODE") {
         return path.into();
     }
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let path = test.ancestors().nth(2).expect("it is in target/PROFILE/deps").join("gwnode");
-    // Always asked, so that no test runs against an old build; with nothing to do it takes a moment.
+    let program = std::env::current_exe().expect("a program knows where it is");
+    let folder = program.parent().expect("it is in a folder");
+    // Tests are in target/PROFILE/deps, other programs one above.
+    let profile = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    let path = profile.expect("it is in target/PROFILE").join("gwnode");
+    // Always asked, so that nothing runs against an old build; with nothing to do it takes a moment.
     let release = path.parent().is_some_and(|profile| profile.ends_with("release"));
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.args(["build", "--quiet", "--workspace", "--bins"]).args(release.then_some("--release"));

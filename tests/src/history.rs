@@ -66,7 +66,7 @@ pub enum Told {
     Unmet,
     /// There was nothing to delete.
     Absent,
-    /// These are the values. Of all routes, at this revision.
+    /// These are the values: of one route, and the revision that last changed it; of all routes, and the config's revision.
     Saw(Values, Option<u64>),
     /// Nothing was changed, or nothing can be said.
     Refused(String),
@@ -74,6 +74,17 @@ pub enum Told {
     Unknown(String),
     /// What no client understands.
     Odd(String),
+}
+
+/// A fault in what clients do, planted to see that it is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// None.
+    Nothing,
+    /// Reads are of what the node has, and not of what is newest.
+    StaleRead,
+    /// A write that was refused, or whose outcome is unknown, passes for acknowledged.
+    LostAcknowledgement,
 }
 
 /// One thing that was asked, in microseconds since the recording began.
@@ -111,8 +122,8 @@ impl Operation {
 
     /// The revision that a write made or that a read of all saw.
     fn revision(&self) -> Option<u64> {
-        match self.told {
-            Told::Made(revision) | Told::Saw(_, Some(revision)) => Some(revision),
+        match (&self.asked, &self.told) {
+            (_, Told::Made(revision)) | (Asked::ReadAll, Told::Saw(_, Some(revision))) => Some(*revision),
             _ => None,
         }
     }

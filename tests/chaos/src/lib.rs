@@ -1,1 +1,3 @@
-//! Faults on a cluster in containers, under traffic and writes, and the checkers of what it promises meanwhile.
+//! Faults on a cluster under traffic and writes, and the checkers of what it promises meanwhile.
+
+pub mod havoc;

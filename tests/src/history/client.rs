@@ -12,8 +12,8 @@ use std::{
 
 use serde_json::{Value as Json, json};
 
-use super::{Asked, Condition, Operation, Told, Value, Values, facts};
-use crate::{Member, dice::Dice, http::Answer};
+use super::{Asked, Condition, Operation, Plant, Told, Value, Values, facts};
+use crate::{Member, dice::Dice};
 
 /// Routes that are written and read. Few, so that what happens to them overlaps.
 const ROUTES: u64 = 5;
@@ -21,6 +21,8 @@ const ROUTES: u64 = 5;
 const GRACE: Duration = Duration::from_secs(2);
 /// For a read.
 const READ_TIMEOUT: Duration = Duration::from_secs(4);
+/// For how long a client asks others, if there are any, than a node that gave it no answer.
+const AVOIDED: Duration = Duration::from_secs(10);
 
 pub(super) struct Client {
     pub(super) number: u32,
@@ -34,6 +36,9 @@ pub(super) struct Client {
     pub(super) known: BTreeMap<String, (Value, Option<u64>)>,
     /// The newest revision that it was told of.
     pub(super) newest: u64,
+    pub(super) plant: Plant,
+    /// Until when it asks others than these, by their place.
+    pub(super) avoided: BTreeMap<usize, Instant>,
 }
 
 /// A request of the admin API that stands for what is asked.
@@ -93,9 +98,10 @@ impl Client {
             let (headers, body) = (Vec::new(), Json::Null);
             Request { method: "GET", target, headers, body, timeout: READ_TIMEOUT }
         };
+        let consistency = if self.plant == Plant::StaleRead { "local" } else { "linearizable" };
         let (values, only_if) = match asked {
-            Asked::Read(route) => return get(format!("/v1/routes/{route}?consistency=linearizable")),
-            Asked::ReadAll => return get("/v1/routes?limit=10000&consistency=linearizable".into()),
+            Asked::Read(route) => return get(format!("/v1/routes/{route}?consistency={consistency}")),
+            Asked::ReadAll => return get(format!("/v1/routes?limit=10000&consistency={consistency}")),
             Asked::Write { values, only_if } => (values, *only_if),
         };
         let mut each = values.iter();
@@ -131,13 +137,6 @@ impl Client {
         }
     }
 
-    fn ask(member: &Member, request: &Request) -> io::Result<Answer> {
-        let headers: Vec<(&str, &str)> =
-            request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let admin = member.admin.within(request.timeout);
-        admin.ask_with(request.method, &request.target, &headers, &request.body)
-    }
-
     /// Asks one thing. None: the node that was to be asked is not there.
     pub(super) fn act(&mut self) -> Option<Operation> {
         let asked = self.choose();
@@ -147,24 +146,44 @@ impl Client {
             let key = format!("{}{}-{}", self.prefix, self.number, self.number());
             request.headers.push(("idempotency-key", key));
         }
-        let mut member = self.dice.one(&self.members).clone();
+        let mut member = self.member();
         let called_us = self.now_us();
-        let mut told = self.told(&asked, Self::ask(&member, &request))?;
+        let mut told = self.ask(member, &asked, &request)?;
         // A client with a key may ask again, elsewhere, when it was not told.
         if keyed && matches!(told, Told::Unknown(_)) {
-            member = self.dice.one(&self.members).clone();
-            told = match self.told(&asked, Self::ask(&member, &request)) {
+            member = self.member();
+            told = match self.ask(member, &asked, &request) {
                 // "Nothing was changed" and "it is not so" are about the second try alone.
                 None | Some(Told::Refused(_) | Told::Unmet | Told::Absent) => told,
                 Some(again) => again,
             };
         }
+        if self.plant == Plant::LostAcknowledgement && matches!(told, Told::Unknown(_) | Told::Refused(_)) {
+            told = Told::Made(self.newest + 1);
+        }
         self.learn(&asked, &told);
-        let returned_us = self.now_us();
-        Some(Operation { client: self.number, node: member.name, called_us, returned_us, asked, told })
+        let (returned_us, node) = (self.now_us(), self.members[member].name.clone());
+        Some(Operation { client: self.number, node, called_us, returned_us, asked, told })
     }
 
-    fn told(&self, asked: &Asked, answer: io::Result<Answer>) -> Option<Told> {
+    /// The place of a node that may answer.
+    fn member(&mut self) -> usize {
+        let now = Instant::now();
+        self.avoided.retain(|_, until| *until > now);
+        let all = 0..self.members.len();
+        let left: Vec<usize> = all.clone().filter(|place| !self.avoided.contains_key(place)).collect();
+        *self.dice.one(&if left.is_empty() { all.collect() } else { left })
+    }
+
+    /// What the node at this place says. None: it is not there.
+    fn ask(&mut self, place: usize, asked: &Asked, request: &Request) -> Option<Told> {
+        let headers: Vec<(&str, &str)> =
+            request.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let admin = self.members[place].admin.within(request.timeout);
+        let answer = admin.ask_with(request.method, &request.target, &headers, &request.body);
+        if answer.is_err() {
+            self.avoided.insert(place, Instant::now() + AVOIDED);
+        }
         match answer {
             Ok(answer) => Some(facts::told(asked, &answer, &self.prefix)),
             Err(error) => match error.kind() {

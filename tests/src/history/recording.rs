@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{History, Operation, Told, client::Client};
+use super::{History, Operation, Plant, Told, client::Client};
 use crate::{Member, dice::Dice, until};
 
 /// How much is asked.
@@ -48,6 +48,11 @@ pub struct Recording {
 impl Recording {
     /// Starts clients of these nodes, who write routes whose names begin with `prefix`, of which there are none yet.
     pub fn start(members: &[Member], prefix: &str, seed: u64, pace: &Pace) -> Self {
+        Self::start_with(Plant::Nothing, members, prefix, seed, pace)
+    }
+
+    /// The same with a fault in the clients, to see that the judge finds it.
+    pub fn start_with(plant: Plant, members: &[Member], prefix: &str, seed: u64, pace: &Pace) -> Self {
         let (began, written, numbers) =
             (Instant::now(), Arc::<Written>::default(), Arc::<AtomicU64>::default());
         let client = |number| {
@@ -60,6 +65,8 @@ impl Recording {
                 numbers: numbers.clone(),
                 known: Default::default(),
                 newest: 0,
+                plant,
+                avoided: Default::default(),
             };
             let (written, rest_ms) = (written.clone(), pace.rest_ms.clone());
             thread::spawn(move || {
@@ -95,6 +102,14 @@ impl Recording {
         let acknowledged = || self.written.acknowledged.load(Ordering::Relaxed);
         let enough = acknowledged() + more;
         until("writes are acknowledged", || (acknowledged() >= enough).then_some(()));
+    }
+
+    /// Waits until so many operations have ended since it began.
+    pub fn reaches(&self, operations: usize) {
+        while self.done() < operations {
+            let more = (self.done() + 1_000).min(operations);
+            until("clients are answered", || (self.done() >= more).then_some(()));
+        }
     }
 
     /// Ends it; gives everything that was asked and told.

@@ -1,0 +1,112 @@
+//! `chaos`: has things go wrong on a cluster, and says what it makes of its promises.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
+
+use chaos::havoc;
+use clap::{Parser, Subcommand};
+use phalanx_tests::{
+    Cluster,
+    dice::Dice,
+    history::{self, History, Pace, Recording},
+};
+
+/// Faults on a cluster, and the checkers of what it promises meanwhile.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Records histories of concurrent clients on clusters of processes while nodes are killed, paused and cut off from each
+    /// other at random, and judges each
+    Histories {
+        /// How many histories
+        #[arg(long, default_value_t = 10)]
+        count: u64,
+        /// Operations in each
+        #[arg(long, default_value_t = 5_000)]
+        operations: usize,
+        /// The first one's seed; each one after has the next
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Nodes in the cluster
+        #[arg(long, default_value_t = 3)]
+        nodes: usize,
+        /// Where those that could not be are kept
+        #[arg(long, default_value = "chaos-kept")]
+        keep: PathBuf,
+    },
+    /// Judges a history that was kept
+    Judge {
+        /// The file
+        history: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let held = match Cli::parse().command {
+        Command::Histories { count, operations, seed, nodes, keep } => {
+            let mut failed = Vec::new();
+            for seed in seed..seed + count {
+                // A condition that does not come about is a failure of this seed, and no reason to end.
+                let held = catch_unwind(AssertUnwindSafe(|| record(nodes, operations, seed, &keep)));
+                if !held.unwrap_or(false) {
+                    failed.push(seed);
+                }
+            }
+            println!(
+                "{} of {count} histories held; seeds that did not: {failed:?}",
+                count - failed.len() as u64
+            );
+            failed.is_empty()
+        }
+        Command::Judge { history } => match History::read(&history) {
+            Ok(history) => told(&history),
+            Err(error) => {
+                eprintln!("{error}");
+                false
+            }
+        },
+    };
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints what is wrong with a history; whether nothing is.
+fn told(history: &History) -> bool {
+    let violations = history::judge(history);
+    violations.iter().for_each(|violation| println!("{violation}"));
+    violations.is_empty()
+}
+
+/// Records one history and judges it.
+fn record(nodes: usize, operations: usize, seed: u64, keep: &Path) -> bool {
+    let began = Instant::now();
+    let mut cluster = Cluster::form_linked(nodes);
+    let recording = Recording::start(&cluster.members(), "r", seed, &Pace::BUSY);
+    havoc::wreak(&mut cluster, &recording, &mut Dice::new(seed, u64::MAX), operations);
+    recording.goes_on(20);
+    let history = recording.stop();
+    let open = history.operations.iter().filter(|operation| operation.is_open()).count();
+    let held = told(&history);
+    println!(
+        "seed {seed}: {} operations, {open} of unknown outcome, in {:.0} s: {}",
+        history.operations.len(),
+        began.elapsed().as_secs_f64(),
+        if held { "held" } else { "could not be" }
+    );
+    if !held {
+        let path = keep.join(format!("{seed}.history"));
+        match history.keep(&path) {
+            Ok(()) => println!("kept as {}", path.display()),
+            Err(error) => eprintln!("it is not kept: {}: {error}", path.display()),
+        }
+    }
+    held
+}
