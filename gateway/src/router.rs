@@ -365,7 +365,9 @@ pub fn host(authority: &str) -> Option<Cow<'_, str>> {
     let good = match inner {
         Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {
+            // No label is empty: `.example` is how a wildcard is kept.
             host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~'))
+                && host.split('.').all(|label| !label.is_empty())
         }
     };
     if host.is_empty() || host.len() > 253 || !good {

@@ -96,6 +96,9 @@ fn ties_go_to_the_older_route_then_to_the_name() {
 
 #[test]
 fn a_host_is_read_from_an_authority() {
+    for empty_label in [".", ".example", ".b.example:80", "a..example", "a.."] {
+        assert_eq!(host(empty_label), None, "{empty_label}");
+    }
     for (authority, want) in [
         ("Api.Example:8080", Some("api.example")),
         ("api.example.", Some("api.example")),
