@@ -160,7 +160,7 @@ impl Member {
 }
 
 /// What is told, once something is; never, when it can't be told any more.
-async fn told(why: &mut watch::Receiver<Option<String>>) -> String {
+pub(crate) async fn told(why: &mut watch::Receiver<Option<String>>) -> String {
     let told = why.wait_for(Option::is_some).await.map(|why| why.clone().unwrap_or_default()).ok();
     match told {
         Some(why) => why,

@@ -1,5 +1,6 @@
 //! The node: opened, started, and at the end stopped, in the order of this file.
 
+mod disk;
 mod forming;
 
 use std::{
@@ -27,7 +28,7 @@ use crate::{
     admin,
     gossip::Facts,
     identity::{self, NodeIdentity},
-    member::{Member, PeerPort},
+    member::{Member, PeerPort, told},
     settings::Settings,
 };
 
@@ -138,8 +139,14 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut failed = node.failed.subscribe();
     let ended = tokio::select! {
         () = signal() => Ok(()),
-        why = failed.wait_for(Option::is_some) => {
-            Err(anyhow::anyhow!("{}", why.ok().and_then(|why| why.clone()).unwrap_or_default()))
+        why = told(&mut failed) => {
+            // Where the disk is full or broken, nothing is won by a new start: the config that there is, is served.
+            tracing::error!(why, "no part in the cluster any more; clients are served until the disk takes writes");
+            tokio::select! {
+                () = signal() => {}
+                () = disk::until_it_takes_writes(node.settings.data.clone()) => {}
+            }
+            Err(anyhow::anyhow!("{why}"))
         }
     };
 
