@@ -29,6 +29,11 @@ use crate::{
 
 /// Bytes of entries in one append; what is over goes with the next.
 const APPEND_BYTES_MAX: usize = 16 << 20;
+/// For the reply to a heartbeat, at the least.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(500);
+/// For the reply to entries, at the least: a few syncs of a disk that takes seconds for each. A link that is cut is noticed sooner,
+/// by its keepalive.
+const DISK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes of a snapshot in one message.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks that are read ahead of the network.
@@ -139,9 +144,10 @@ impl RaftNetworkV2<Types> for Link {
             entries,
             committed: rpc.leader_commit.as_ref().map(wire::log_id_message),
         };
-        // A heartbeat must fail fast; megabytes of entries need their time on the wire and on the disk.
-        let timeout =
-            option.hard_ttl().max(Duration::from_millis(500)) + Duration::from_millis(bytes as u64 / 4_096);
+        // A heartbeat must fail fast. Entries are acknowledged when they are on the disk: given up before, they would be sent
+        // again for as long as the disk is slow, and never be acknowledged.
+        let disk = if sent == 0 { HEARTBEAT_TIMEOUT } else { DISK_TIMEOUT };
+        let timeout = option.hard_ttl().max(disk) + Duration::from_millis(bytes as u64 / 4_096);
         let mut client = self.client()?;
         let reply = Self::call(timeout, client.append(request)).await?;
         Ok(match reply.outcome.ok_or_else(|| missing("outcome"))? {
