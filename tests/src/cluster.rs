@@ -35,6 +35,8 @@ pub struct Cluster {
     /// among it.
     pub formed: Value,
     links: Option<Links>,
+    /// Data folders that were given, in the order in which nodes get them.
+    folders: Vec<PathBuf>,
     program: PathBuf,
     dir: TempDir,
 }
@@ -42,17 +44,22 @@ pub struct Cluster {
 impl Cluster {
     /// Forms a cluster of so many nodes, and waits until all vote.
     pub fn form(count: usize) -> Self {
-        Self::form_by(count, None)
+        Self::form_by(count, None, Vec::new())
+    }
+
+    /// Forms a cluster of as many nodes as there are folders, each with its data in one.
+    pub fn form_in(folders: Vec<PathBuf>) -> Self {
+        Self::form_by(folders.len(), None, folders)
     }
 
     /// Forms a cluster whose nodes can be isolated: they reach each other through relays alone.
     pub fn form_linked(count: usize) -> Self {
-        Self::form_by(count, Some(Links::default()))
+        Self::form_by(count, Some(Links::default()), Vec::new())
     }
 
-    fn form_by(count: usize, links: Option<Links>) -> Self {
+    fn form_by(count: usize, links: Option<Links>, folders: Vec<PathBuf>) -> Self {
         let (program, dir) = (gwnode(), TempDir::new().expect("a temporary folder"));
-        let mut cluster = Self { nodes: Vec::new(), formed: Value::Null, links, program, dir };
+        let mut cluster = Self { nodes: Vec::new(), formed: Value::Null, links, folders, program, dir };
         cluster.formed = cluster.add().admin.must("POST", "/v1/cluster/init", &json!({}));
         for _ in 1..count {
             cluster.join();
@@ -62,7 +69,8 @@ impl Cluster {
 
     /// Starts one more node, which is in no cluster yet.
     pub fn add(&mut self) -> &mut Node {
-        let data = self.dir.path().join(format!("node{}", self.nodes.len() + 1));
+        let own = || self.dir.path().join(format!("node{}", self.nodes.len() + 1));
+        let data = self.folders.get(self.nodes.len()).cloned().unwrap_or_else(own);
         let mut node = Node::new(&self.program, data, self.links.as_ref());
         node.start();
         self.nodes.push(node);

@@ -4,10 +4,10 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use chaos::havoc;
+use chaos::{havoc, power};
 use clap::{Parser, Subcommand};
 use phalanx_tests::{
     Cluster,
@@ -43,6 +43,25 @@ enum Command {
         #[arg(long, default_value = "chaos-kept")]
         keep: PathBuf,
     },
+    /// Has every node lose its power at once, again and again, with what its disk had not made durable, and judges what
+    /// clients were told meanwhile
+    Power {
+        /// How many clusters
+        #[arg(long, default_value_t = 5)]
+        count: u64,
+        /// How often each loses its power
+        #[arg(long, default_value_t = 6)]
+        losses: u64,
+        /// The first one's seed; each one after has the next
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Nodes in the cluster
+        #[arg(long, default_value_t = 3)]
+        nodes: usize,
+        /// Where the histories that could not be are kept
+        #[arg(long, default_value = "chaos-kept")]
+        keep: PathBuf,
+    },
     /// Judges a history that was kept
     Judge {
         /// The file
@@ -53,19 +72,10 @@ enum Command {
 fn main() -> ExitCode {
     let held = match Cli::parse().command {
         Command::Histories { count, operations, seed, nodes, keep } => {
-            let mut failed = Vec::new();
-            for seed in seed..seed + count {
-                // A condition that does not come about is a failure of this seed, and no reason to end.
-                let held = catch_unwind(AssertUnwindSafe(|| record(nodes, operations, seed, &keep)));
-                if !held.unwrap_or(false) {
-                    failed.push(seed);
-                }
-            }
-            println!(
-                "{} of {count} histories held; seeds that did not: {failed:?}",
-                count - failed.len() as u64
-            );
-            failed.is_empty()
+            each(seed, count, |seed| record(nodes, operations, seed, &keep))
+        }
+        Command::Power { count, losses, seed, nodes, keep } => {
+            each(seed, count, |seed| power(nodes, losses, seed, &keep))
         }
         Command::Judge { history } => match History::read(&history) {
             Ok(history) => told(&history),
@@ -76,6 +86,37 @@ fn main() -> ExitCode {
         },
     };
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs this for so many seeds; whether it held for all.
+fn each(first: u64, count: u64, run: impl Fn(u64) -> bool) -> bool {
+    let mut failed = Vec::new();
+    for seed in first..first + count {
+        // A condition that does not come about is a failure of this seed, and no reason to end.
+        if !catch_unwind(AssertUnwindSafe(|| run(seed))).unwrap_or(false) {
+            failed.push(seed);
+        }
+    }
+    println!("{} of {count} held; seeds that did not: {failed:?}", count - failed.len() as u64);
+    failed.is_empty()
+}
+
+/// Has a cluster lose its power, and judges what clients were told.
+fn power(nodes: usize, losses: u64, seed: u64, keep: &Path) -> bool {
+    let lost = match power::lose_all(nodes, losses, seed, false) {
+        Ok(lost) => lost,
+        Err(error) => {
+            eprintln!("{error}");
+            return false;
+        }
+    };
+    let longest = |times: &[Duration]| times.iter().max().copied().unwrap_or_default().as_secs_f64();
+    println!(
+        "seed {seed}: {losses} losses; at the longest {:.2} s until every node proxied, {:.2} s until writes",
+        longest(&lost.proxying),
+        longest(&lost.writing)
+    );
+    kept(&lost.history, seed, keep)
 }
 
 /// Prints what is wrong with a history; whether nothing is.
@@ -93,14 +134,16 @@ fn record(nodes: usize, operations: usize, seed: u64, keep: &Path) -> bool {
     havoc::wreak(&mut cluster, &recording, &mut Dice::new(seed, u64::MAX), operations);
     recording.goes_on(20);
     let history = recording.stop();
+    println!("seed {seed}: recorded in {:.0} s", began.elapsed().as_secs_f64());
+    kept(&history, seed, keep)
+}
+
+/// Judges a history, and keeps it if it could not be.
+fn kept(history: &History, seed: u64, keep: &Path) -> bool {
     let open = history.operations.iter().filter(|operation| operation.is_open()).count();
-    let held = told(&history);
-    println!(
-        "seed {seed}: {} operations, {open} of unknown outcome, in {:.0} s: {}",
-        history.operations.len(),
-        began.elapsed().as_secs_f64(),
-        if held { "held" } else { "could not be" }
-    );
+    let held = told(history);
+    let verdict = if held { "held" } else { "could not be" };
+    println!("seed {seed}: {} operations, {open} of unknown outcome: {verdict}", history.operations.len());
     if !held {
         let path = keep.join(format!("{seed}.history"));
         match history.keep(&path) {

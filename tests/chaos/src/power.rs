@@ -1,0 +1,66 @@
+//! Every node loses its power at once, while clients are recorded, and what their disks had not made durable is gone.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use phalanx_tests::{
+    Origin,
+    history::{History, Pace, Recording},
+    http, until,
+};
+
+use crate::{disk::Loss, fleet::Fleet};
+
+/// Writes that are acknowledged before each loss.
+const WRITES: usize = 60;
+
+/// What came of it.
+pub struct Lost {
+    /// What clients asked and were told, from before the first loss until after the last.
+    pub history: History,
+    /// For each loss: from the start of the processes until every node served a request.
+    pub proxying: Vec<Duration>,
+    /// For each loss: from the start of the processes until writes were acknowledged.
+    pub writing: Vec<Duration>,
+}
+
+/// Has all power fail so many times. With `lying` disks, which a judge of the history must notice, no sync makes anything
+/// durable once the cluster is formed.
+///
+/// # Errors
+/// Where this machine does not mount disks of ours.
+pub fn lose_all(nodes: usize, losses: u64, seed: u64, lying: bool) -> io::Result<Lost> {
+    let (mut fleet, origin) = (Fleet::form(nodes)?, Origin::start());
+    fleet.cluster.route_to(&origin, 0);
+    let recording = Recording::start(&fleet.cluster.members(), "r", seed, &Pace::BUSY);
+    let mut lost = Lost { history: History::default(), proxying: Vec::new(), writing: Vec::new() };
+    for number in 0..losses {
+        // What was durable before is not what is looked at.
+        fleet.disks.iter().for_each(|disk| disk.ignore_fsync(lying));
+        recording.goes_on(WRITES);
+        // Each kind of disk in turn: one that keeps the order, one that does not, one that has written nothing.
+        let chance = seed.wrapping_mul(1_000).wrapping_add(number);
+        fleet.lose_power(match number % 3 {
+            // As if nothing had been written since: else a node finds out by itself, and does not start.
+            _ if lying => Loss::All,
+            0 => Loss::Any(chance),
+            1 => Loss::Tail(chance),
+            _ => Loss::All,
+        });
+        let began = Instant::now();
+        fleet.start();
+        for node in &fleet.cluster.nodes {
+            until("the node proxies", || {
+                http::get(node.proxy, "/x", &[]).ok().filter(|answer| answer.status == 200)
+            });
+        }
+        lost.proxying.push(began.elapsed());
+        recording.goes_on(1);
+        lost.writing.push(began.elapsed());
+    }
+    recording.goes_on(WRITES);
+    lost.history = recording.stop();
+    Ok(lost)
+}

@@ -1,0 +1,70 @@
+//! Promise 9: a full disk, and one whose syncs fail.
+
+use chaos::{disk::Disk, fleet::Fleet};
+use phalanx_tests::{
+    Load, Origin, alone,
+    history::{self, Pace, Recording},
+    until,
+};
+use serde_json::Value;
+
+/// Has something happen to the disk of a follower and then of the leader, and ends it again: what was acknowledged stays, the
+/// others go on, and the node serves clients all the while until it is started anew and catches up.
+fn serves_on_and_catches_up(
+    breaks: impl Fn(&Disk),
+    heals: impl Fn(&Disk),
+    is_broken: impl Fn(&Disk) -> bool,
+) {
+    if !Disk::is_possible("broken disks") {
+        return;
+    }
+    let _alone = alone();
+    let (mut fleet, origin) = (Fleet::form(3).expect("disks are mounted"), Origin::start());
+    fleet.cluster.route_to(&origin, 0);
+    let recording = Recording::start(&fleet.cluster.members(), "r", 1, &Pace::BUSY);
+    for role in ["follower", "leader"] {
+        let leader = fleet.cluster.leader();
+        let hit = if role == "leader" { leader } else { (leader + 1) % 3 };
+        let others = fleet.cluster.others(hit);
+        let load = Load::start(&fleet.cluster.proxies(&others), 2, 300, "/load");
+        let hit_load = Load::start(&fleet.cluster.proxies(&[hit]), 2, 100, "/load");
+        recording.goes_on(20);
+        breaks(&fleet.disks[hit]);
+        until("it shows", || is_broken(&fleet.disks[hit]).then_some(()));
+        let new = fleet.cluster.leader_among(&others);
+        recording.goes_on(40);
+        hit_load.goes_on(100);
+        hit_load.stop_without_failure();
+        let read = fleet.cluster.admin(hit).ask("GET", "/v1/routes", &Value::Null);
+        assert_eq!(read.expect("it can be read from").status, 200);
+        heals(&fleet.disks[hit]);
+        // Whoever supervises it starts it again.
+        assert!(!fleet.cluster.nodes[hit].ended().success());
+        fleet.cluster.nodes[hit].start();
+        let (newest, _) = fleet.cluster.admin(new).routes();
+        until("the node has caught up", || {
+            let seen = fleet.cluster.admin(hit).ask("GET", "/v1/routes?limit=1", &Value::Null).ok()?;
+            (seen.json()["revision"].as_u64() >= Some(newest)).then_some(())
+        });
+        load.stop_without_failure();
+    }
+    assert_eq!(history::judge(&recording.stop()), []);
+}
+
+#[test]
+fn a_node_whose_disk_is_full_serves_on_and_catches_up_once_there_is_room() {
+    serves_on_and_catches_up(
+        |disk| disk.set_room(Some(0)),
+        |disk| disk.set_room(None),
+        |disk| disk.figures().full > 0,
+    );
+}
+
+#[test]
+fn a_node_whose_syncs_fail_serves_on_and_catches_up_once_they_work() {
+    serves_on_and_catches_up(
+        |disk| disk.fail_fsync(Some(libc::EIO)),
+        |disk| disk.fail_fsync(None),
+        |disk| disk.figures().failed_fsyncs > 0,
+    );
+}

@@ -1,0 +1,24 @@
+//! Promise 1 under a loss of all power.
+
+use chaos::{disk::Disk, power};
+use phalanx_tests::{alone, history};
+
+#[test]
+fn what_was_acknowledged_survives_when_every_node_loses_its_power() {
+    if !Disk::is_possible("the loss of all power") {
+        return;
+    }
+    let _alone = alone();
+    let lost = power::lose_all(3, 3, 1, false).expect("disks are mounted");
+    assert_eq!(history::judge(&lost.history), []);
+}
+
+#[test]
+fn a_disk_that_lies_about_its_syncs_is_found_out() {
+    if !Disk::is_possible("the loss of all power with disks that lie") {
+        return;
+    }
+    let _alone = alone();
+    let lost = power::lose_all(3, 1, 1, true).expect("disks are mounted");
+    assert_ne!(history::judge(&lost.history), []);
+}
