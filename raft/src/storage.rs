@@ -75,6 +75,9 @@ impl Storage {
         high_water: HighWater,
         snapshots: Snapshots,
     ) -> Result<(Self, Worker), Error> {
+        // What a process that was killed had written is read here, and need not be on the disk yet. Nobody may be told of it
+        // before it is.
+        store.barrier()?;
         let state = StateMachine::load(&*store)?;
         StateMachine::forget_generations_but(&*store, state.generation)?;
         let mark = high_water.mark().clone();

@@ -30,7 +30,6 @@ impl SledStore {
     /// Opens the store in this folder, or makes it.
     pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
         let file = dir.join("db");
-        let fresh = !file.exists();
         let failed = |error: sled::Error| match error {
             // Another process has it, or the disk can't be read: no sign of damage.
             sled::Error::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
@@ -45,11 +44,9 @@ impl SledStore {
             .open()
             .map_err(failed)?;
         let sync = OpenOptions::new().read(true).write(true).open(&file).map_err(|e| Error::io(&file, &e))?;
-        if fresh {
-            // sled makes its files, and nobody makes their names durable.
-            for folder in [dir, dir.parent().unwrap_or(Path::new("."))] {
-                SystemFiles.sync_folder(folder).map_err(|error| Error::io(folder, &error))?;
-            }
+        // sled makes its files, now or in a process that was killed, and nobody makes their names durable.
+        for folder in [dir, dir.parent().unwrap_or(Path::new("."))] {
+            SystemFiles.sync_folder(folder).map_err(|error| Error::io(folder, &error))?;
         }
         Ok(Self { db, file, sync, poisoned: AtomicBool::new(false) })
     }

@@ -40,6 +40,12 @@ pub fn lose_all(nodes: usize, losses: u64, seed: u64, lying: bool) -> io::Result
         // What was durable before is not what is looked at.
         fleet.disks.iter().for_each(|disk| disk.ignore_fsync(lying));
         recording.goes_on(WRITES);
+        if number % 2 == 1 {
+            // What a process that is killed had written is there for the next one, and no more durable than it was.
+            fleet.cluster.nodes.iter_mut().for_each(phalanx_tests::Node::kill);
+            fleet.start();
+            recording.goes_on(5);
+        }
         // Each kind of disk in turn: one that keeps the order, one that does not, one that has written nothing.
         let chance = seed.wrapping_mul(1_000).wrapping_add(number);
         fleet.lose_power(match number % 3 {
