@@ -54,7 +54,7 @@ impl Cluster {
 
     /// Forms a cluster whose nodes can be isolated: they reach each other through relays alone.
     pub fn form_linked(count: usize) -> Self {
-        Self::form_by(count, Some(Links::default()), Vec::new())
+        Self::form_by(count, Some(Links::new(0)), Vec::new())
     }
 
     fn form_by(count: usize, links: Option<Links>, folders: Vec<PathBuf>) -> Self {

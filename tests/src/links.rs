@@ -1,88 +1,159 @@
-//! The ways between nodes: relays that can be cut.
+//! The ways between nodes: relays that can be cut, slow and lossy.
 //!
 //! Each node advertises a relay instead of its own peer port. A relay passes on what comes over TCP and UDP;
 //! while the way from the node that sends to the one behind it is cut, it holds TCP back and drops datagrams, as
-//! a network does that loses packets: nobody is told, and calls time out. Who sends is known by the socket:
-//! gossip's from its port, and that of a TCP connection from `/proc`, where Linux says which process holds the
-//! other end.
+//! a network does that loses packets: nobody is told, and calls time out. In bad [`Weather`], datagrams are late
+//! or lost; TCP, which sends again what was lost, is late. Who sends is known by the address, if each node has
+//! its own; else by the socket: gossip's from its port, and that of a TCP connection from `/proc`, where Linux
+//! says which process holds the other end.
+
+mod connections;
+mod datagrams;
+mod sender;
+mod weather;
 
 use std::{
-    collections::BTreeSet,
-    io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    path::Path,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    collections::{BTreeMap, BTreeSet},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
     thread,
+    time::Duration,
 };
 
-/// The largest UDP datagram over IPv4.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
+use self::sender::End;
+pub use self::weather::Weather;
+use crate::dice::Dice;
 
 /// From the node at one place to that at another.
-type Way = [usize; 2];
+pub type Way = [usize; 2];
 
-/// A node that a relay leads to.
-struct End {
-    address: SocketAddr,
-    pid: Arc<AtomicU32>,
+/// What carries messages between nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Carrier {
+    /// Raft, joining and forwarded writes.
+    Tcp,
+    /// Gossip.
+    Udp,
 }
 
-#[derive(Default)]
+impl Carrier {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+}
+
 struct State {
     /// By place.
     ends: Vec<End>,
-    /// The ways that are cut, each from one place to another.
-    cut: BTreeSet<Way>,
+    /// Where the relays listen.
+    relays: Vec<SocketAddr>,
+    cut: BTreeSet<(Carrier, Way)>,
+    /// Where nothing else is said.
+    everywhere: Weather,
+    weather: BTreeMap<(Carrier, Way), Weather>,
+    dice: Dice,
+    closed: bool,
 }
 
-#[derive(Default)]
+impl State {
+    fn weather(&self, carrier: Carrier, way: Way) -> Weather {
+        self.weather.get(&(carrier, way)).unwrap_or(&self.everywhere).clone()
+    }
+}
+
 struct Shared {
     state: Mutex<State>,
     healed: Condvar,
 }
 
-/// The relays of a cluster. Their threads end with the test's process.
-#[derive(Default)]
+/// The relays of a cluster. They end when this is dropped.
 pub struct Links {
     shared: Arc<Shared>,
 }
 
 impl Links {
-    /// Starts a relay to the node that listens at `address` and runs as the process `pid`, which is the next
-    /// in place. Gives the relay's address.
-    pub(crate) fn lead_to(&self, address: SocketAddr, pid: Arc<AtomicU32>) -> SocketAddr {
-        let (tcp, udp) = bind_both();
+    /// Without any relay yet. Which packets fare badly in bad weather comes from this seed, and from when they
+    /// are sent.
+    pub fn new(seed: u64) -> Self {
+        let state = State {
+            ends: Vec::new(),
+            relays: Vec::new(),
+            cut: BTreeSet::new(),
+            everywhere: Weather::default(),
+            weather: BTreeMap::new(),
+            dice: Dice::new(seed, 0),
+            closed: false,
+        };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), healed: Condvar::new() }) }
+    }
+
+    /// Starts a relay at `relay`, or at a free port if its port is 0, to the node that listens at `address`,
+    /// which is the next in place. If nodes share an IP address, `pid` is its process. Gives the relay's address.
+    pub fn lead_to(&self, relay: SocketAddr, address: SocketAddr, pid: Option<Arc<AtomicU32>>) -> SocketAddr {
+        let (tcp, udp) = bind_both(relay);
         let relay = tcp.local_addr().expect("it is bound");
         let place = {
             let mut state = self.shared.lock();
             state.ends.push(End { address, pid });
+            state.relays.push(relay);
             state.ends.len() - 1
         };
         let shared = self.shared.clone();
-        thread::spawn(move || relay_datagrams(&shared, &udp, place));
+        thread::spawn(move || datagrams::relay(&shared, &udp, place));
         let shared = self.shared.clone();
-        thread::spawn(move || {
-            for stream in tcp.incoming().flatten() {
-                let shared = shared.clone();
-                // What goes wrong with one connection is seen at both its ends.
-                thread::spawn(move || relay_connection(&shared, stream, place));
-            }
-        });
+        thread::spawn(move || connections::relay(&shared, &tcp, place));
         relay
     }
 
     /// Cuts the way from the node at one place to that at another; the way back stays.
-    pub(crate) fn cut(&self, from: usize, to: usize) {
-        self.shared.lock().cut.insert([from, to]);
+    pub fn cut(&self, from: usize, to: usize) {
+        for carrier in Carrier::ALL {
+            self.cut_carrier(carrier, from, to);
+        }
     }
 
-    /// Opens all ways.
-    pub(crate) fn heal(&self) {
+    /// Cuts such a way for what one of them carries.
+    pub fn cut_carrier(&self, carrier: Carrier, from: usize, to: usize) {
+        self.shared.lock().cut.insert((carrier, [from, to]));
+    }
+
+    /// Opens the way from the node at one place to that at another.
+    pub fn mend(&self, from: usize, to: usize) {
+        self.shared.lock().cut.retain(|(_, way)| *way != [from, to]);
+        self.shared.healed.notify_all();
+    }
+
+    /// Makes this the weather on all ways.
+    pub fn set_weather(&self, weather: &Weather) {
+        let mut state = self.shared.lock();
+        state.weather.clear();
+        state.everywhere = weather.clone();
+    }
+
+    /// Makes this the weather on one way, for what one of them carries.
+    pub fn set_weather_on(&self, carrier: Carrier, from: usize, to: usize, weather: &Weather) {
+        self.shared.lock().weather.insert((carrier, [from, to]), weather.clone());
+    }
+
+    /// Opens all ways, and makes the weather fair.
+    pub fn heal(&self) {
+        self.set_weather(&Weather::default());
         self.shared.lock().cut.clear();
         self.shared.healed.notify_all();
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        let relays = {
+            let mut state = self.shared.lock();
+            state.closed = true;
+            std::mem::take(&mut state.relays)
+        };
+        self.shared.healed.notify_all();
+        for relay in relays {
+            // Wakes the one that waits for connections there. An error means that nobody does.
+            let _ = TcpStream::connect(relay);
+        }
     }
 }
 
@@ -91,94 +162,31 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_until_open(&self, ways: &[Way]) {
-        let waiting =
-            self.healed.wait_while(self.lock(), |state| ways.iter().any(|way| state.cut.contains(way)));
-        drop(waiting.unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// The place of the node that made this connection.
-    fn dialler(&self, stream: &TcpStream) -> Option<usize> {
-        let (from, to) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
-        let socket = format!("socket:[{}]", inode(from, to)?);
-        let state = self.lock();
-        state.ends.iter().position(|end| holds(end.pid.load(Ordering::Relaxed), &socket))
-    }
-}
-
-/// The inode of the socket at `from` that is connected to `to`, by Linux' table of TCP sockets
-/// (proc_pid_net(5)).
-fn inode(from: SocketAddr, to: SocketAddr) -> Option<String> {
-    let port = |address: SocketAddr| format!(":{:04X}", address.port());
-    let (local, remote) = (port(from), port(to));
-    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
-    table.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let same = fields.get(1)?.ends_with(&local) && fields.get(2)?.ends_with(&remote);
-        same.then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
-    })
-}
-
-/// Whether this process holds this socket.
-fn holds(pid: u32, socket: &str) -> bool {
-    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    let mut targets = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
-    targets.any(|target| target == Path::new(socket))
-}
-
-fn bind_both() -> (TcpListener, UdpSocket) {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().expect("it is bound")) {
-            return (tcp, udp);
-        }
-    }
-}
-
-fn relay_datagrams(shared: &Shared, socket: &UdpSocket, place: usize) {
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-    loop {
-        // An error is an ICMP answer to what was sent to a node that is down.
-        let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
-        let to = {
-            let state = shared.lock();
-            let sender = state.ends.iter().position(|end| end.address == from);
-            sender.filter(|sender| !state.cut.contains(&[*sender, place])).map(|_| state.ends[place].address)
+    /// Waits until connections can use these ways, for so long at most; gives whether they can.
+    fn wait_until_open(&self, ways: &[Way], patience: Option<Duration>) -> bool {
+        let shut = |state: &mut State| {
+            !state.closed && ways.iter().any(|way| state.cut.contains(&(Carrier::Tcp, *way)))
         };
-        if let Some(to) = to {
-            // Datagrams may get lost.
-            let _ = socket.send_to(&buffer[..length], to);
-        }
+        let mut state = match patience {
+            None => self.healed.wait_while(self.lock(), shut).unwrap_or_else(PoisonError::into_inner),
+            Some(patience) => {
+                let waited = self.healed.wait_timeout_while(self.lock(), patience, shut);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        !state.closed && !shut(&mut state)
     }
 }
 
-fn relay_connection(shared: &Arc<Shared>, stream: TcpStream, place: usize) -> Option<()> {
-    let dialler = shared.dialler(&stream)?;
-    let (there, back) = ([dialler, place], [place, dialler]);
-    // A connection is made of packets in both directions.
-    shared.wait_until_open(&[there, back]);
-    let to = TcpStream::connect(shared.lock().ends[place].address).ok()?;
-    for stream in [&stream, &to] {
-        stream.set_nodelay(true).ok()?;
-    }
-    let (answering, asking) = (to.try_clone().ok()?, stream.try_clone().ok()?);
-    let answers = shared.clone();
-    thread::spawn(move || pump(&answers, answering, asking, back));
-    pump(shared, stream, to, there);
-    Some(())
-}
-
-/// Copies one direction to its end, holding back what is read while the way is cut.
-fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, way: Way) {
-    let mut buffer = vec![0; 64 << 10];
+fn bind_both(address: SocketAddr) -> (TcpListener, UdpSocket) {
     loop {
-        let length = from.read(&mut buffer).unwrap_or(0);
-        shared.wait_until_open(&[way]);
-        if length == 0 || to.write_all(&buffer[..length]).is_err() {
-            break;
+        let tcp = TcpListener::bind(address).unwrap_or_else(|error| panic!("relay at {address}: {error}"));
+        match UdpSocket::bind(tcp.local_addr().expect("it is bound")) {
+            Ok(udp) => return (tcp, udp),
+            Err(error) => assert!(address.port() == 0, "relay datagrams at {address}: {error}"),
         }
     }
-    // An error means that both directions are done already.
-    let _ = to.shutdown(Shutdown::Write);
-    let _ = from.shutdown(Shutdown::Read);
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use crate::{Admin, links::Links, until};
 
 /// An address on loopback whose port is free for TCP and UDP, and stays free while nobody listens there: it
 /// is below those that Linux gives to outgoing connections, one of which would keep a node from coming back.
-fn free_port() -> SocketAddr {
+pub fn free_port() -> SocketAddr {
     const PORTS: Range<u32> = 20_000..32_000;
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -57,7 +57,9 @@ impl Node {
         let (proxy, listens, admin_tls) = (free_port(), free_port(), free_port());
         let admin = Admin::at(&data);
         let pid = Arc::<AtomicU32>::default();
-        let peer = links.map_or(listens, |links| links.lead_to(listens, pid.clone()));
+        let peer = links.map_or(listens, |links| {
+            links.lead_to(SocketAddr::from(([127, 0, 0, 1], 0)), listens, Some(pid.clone()))
+        });
         Self { proxy, peer, admin_tls, admin, data, listens, program: program.to_owned(), child: None, pid }
     }
 
