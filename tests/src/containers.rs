@@ -1,43 +1,16 @@
 //! The cluster of `docker-compose.cluster.yml`: three nodes and two origins in containers of a project of their own.
 
-use std::{
-    net::SocketAddr,
-    process::{Command, Output},
-};
+use std::{net::SocketAddr, process::Command};
 
 use serde_json::Value;
 
-use crate::until;
+use crate::{
+    docker::{self, Told, docker, must},
+    member::is_whole,
+    until,
+};
 
 const NODES: [&str; 3] = ["node1", "node2", "node3"];
-
-/// Runs it to its end.
-fn run(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|error| panic!("run {command:?}: {error}"))
-}
-
-/// Runs what must succeed; gives what it printed.
-fn must(command: &mut Command) -> String {
-    let output = run(command);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{told}", output.status);
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-fn docker(words: &[&str]) -> String {
-    must(Command::new("docker").args(words))
-}
-
-/// How a command of `gwctl` ended.
-#[derive(Debug)]
-pub struct Told {
-    /// Its exit code.
-    pub code: i32,
-    /// What it printed.
-    pub out: String,
-    /// What it complained about.
-    pub err: String,
-}
 
 /// The containers. With their networks and volumes they are removed when dropped.
 pub struct Containers {
@@ -60,14 +33,8 @@ impl Containers {
         containers
     }
 
-    /// `$PHALANX_COMPOSE`, which is `docker compose` or `docker-compose`, on this project.
     fn compose(&self) -> Command {
-        let compose = std::env::var("PHALANX_COMPOSE").unwrap_or_else(|_| "docker-compose".to_owned());
-        let (program, plugin) = compose.split_once(' ').unwrap_or((&compose, ""));
-        let mut command = Command::new(program);
-        command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        command.args(plugin.split_whitespace());
-        command.args(["-f", "docker-compose.cluster.yml", "-p", &self.project]);
+        let mut command = docker::compose(&self.project, &[]);
         // Any that are free.
         for node in ["NODE1", "NODE2", "NODE3"] {
             command.env(format!("{node}_PROXY_PORT"), "0").env(format!("{node}_ADMIN_PORT"), "0");
@@ -83,11 +50,7 @@ impl Containers {
 
     /// Asks the node at this place by the `gwctl` in its container.
     pub fn gwctl(&self, place: usize, words: &[&str]) -> Told {
-        let mut command = Command::new("docker");
-        command.args(["exec", &self.nodes[place], "/gwctl", "--socket", "/data/admin.sock"]).args(words);
-        let Output { status, stdout, stderr } = run(&mut command);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Told { code: status.code().unwrap_or(-1), out: text(&stdout), err: text(&stderr) }
+        docker::gwctl(&self.nodes[place], words)
     }
 
     /// The cluster as the node at this place sees it; null if it does not answer.
@@ -99,7 +62,7 @@ impl Containers {
     /// Waits until each node sees three healthy voters, and docker healthy containers.
     pub fn wait_until_whole(&self) {
         until("each node sees three healthy voters", || {
-            (0..NODES.len()).all(|place| whole(&self.status(place))).then_some(())
+            (0..NODES.len()).all(|place| is_whole(&self.status(place), NODES.len())).then_some(())
         });
         until("docker finds the nodes healthy", || {
             let well = |id: &String| docker(&["inspect", "-f", "{{.State.Health.Status}}", id]) == "healthy";
@@ -151,15 +114,6 @@ impl Containers {
     fn peers(&self) -> String {
         format!("{}_peers", self.project)
     }
-}
-
-fn whole(status: &Value) -> bool {
-    let healthy = |member: &Value| {
-        (member["role"] == "leader" || member["role"] == "voter") && member["health"] == "healthy"
-    };
-    let members = status["members"].as_array();
-    status["quorum"] == true
-        && members.is_some_and(|members| members.len() == NODES.len() && members.iter().all(healthy))
 }
 
 impl Drop for Containers {

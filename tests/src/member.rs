@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use serde_json::Value;
+
 use crate::{Admin, Cluster};
 
 /// A node that can be asked and sent requests.
@@ -13,6 +15,16 @@ pub struct Member {
     pub admin: Admin,
     /// Where it serves clients.
     pub proxy: SocketAddr,
+}
+
+/// Whether a node whose status is this sees so many voters, all healthy, and a leader among them.
+pub fn is_whole(status: &Value, voters: usize) -> bool {
+    let healthy = |member: &Value| {
+        (member["role"] == "leader" || member["role"] == "voter") && member["health"] == "healthy"
+    };
+    let members = status["members"].as_array();
+    status["quorum"] == true
+        && members.is_some_and(|members| members.len() == voters && members.iter().all(healthy))
 }
 
 impl Cluster {

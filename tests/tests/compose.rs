@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use phalanx_tests::{Containers, Load, alone, containers::Told, http, until};
+use phalanx_tests::{Containers, Load, alone, docker::Told, http, until};
 
 /// Routes everything to both origins with one command, and waits until all nodes do.
 fn route(containers: &Containers) {
