@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chaos::{havoc, power};
+use chaos::{
+    compose::{Compose, Options, Ways},
+    havoc, power,
+};
 use clap::{Parser, Subcommand};
 use phalanx_tests::{
     Cluster,
@@ -67,6 +70,20 @@ enum Command {
         /// The file
         history: PathBuf,
     },
+    /// Starts a cluster in containers, and keeps it until Ctrl-C
+    Up {
+        /// How many nodes
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=64))]
+        nodes: u8,
+        /// The image of the nodes [default: $PHALANX_IMAGE, or phalanx:dev]
+        #[arg(long, value_name = "TAG")]
+        image: Option<String>,
+        /// Without relays between the nodes
+        #[arg(long)]
+        direct: bool,
+    },
+    /// Removes what clusters in containers left behind whose process is gone
+    Sweep,
 }
 
 fn main() -> ExitCode {
@@ -84,6 +101,11 @@ fn main() -> ExitCode {
                 false
             }
         },
+        Command::Up { nodes, image, direct } => up(nodes, image, direct),
+        Command::Sweep => {
+            Compose::sweep().iter().for_each(|project| println!("{project}: removed"));
+            true
+        }
     };
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -152,4 +174,23 @@ fn kept(history: &History, seed: u64, keep: &Path) -> bool {
         }
     }
     held
+}
+
+/// Starts a cluster in containers, and keeps it for as long as this process runs.
+fn up(nodes: u8, image: Option<String>, direct: bool) -> ! {
+    let mut options = Options::default();
+    options.image = image.unwrap_or(options.image);
+    if direct {
+        options.ways = Ways::Direct;
+    }
+    let compose = Compose::up(nodes.into(), options);
+    compose.route_to_origins();
+    for (place, member) in compose.members().iter().enumerate() {
+        let socket = compose.data(place).join("admin.sock");
+        println!("{}  http://{}  gwctl --socket {}", member.name, member.proxy, socket.display());
+    }
+    println!("Ctrl-C ends it, and all of it is removed.");
+    loop {
+        std::thread::park();
+    }
 }
