@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::{
     Error,
-    files::SystemFiles,
+    files::{Files, SystemFiles},
     log::Log,
     snapshot::Snapshots,
     state::State,
@@ -60,24 +60,24 @@ impl Storage {
             ));
         }
         std::fs::create_dir_all(dir).map_err(|error| Error::io(dir, &error))?;
-        let snapshots = Snapshots::open(Arc::new(SystemFiles), dir.join("snapshots"))?;
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(&store_dir)?);
-        let empty = store.scan(&[0], &[0xff]).next().is_none();
-        let high_water = HighWater::open(&SystemFiles, &high_water, empty)?;
-        let (storage, worker) = Self::over(store, high_water, snapshots)?;
+        let store = Arc::new(SledStore::open(&store_dir)?);
+        let (storage, worker) = Self::open_over(store, Arc::new(SystemFiles), dir)?;
         worker.start()?;
         Ok(storage)
     }
 
-    /// Storage over this store and high-water mark, and what makes its writes durable.
-    pub(crate) fn over(
+    /// [`Storage::open`] over another store and other files; with it, what makes its writes durable.
+    pub(crate) fn open_over(
         store: Arc<dyn Store>,
-        high_water: HighWater,
-        snapshots: Snapshots,
+        files: Arc<dyn Files>,
+        dir: &Path,
     ) -> Result<(Self, Worker), Error> {
         // What a process that was killed had written is read here, and need not be on the disk yet. Nobody may be told of it
         // before it is.
         store.barrier()?;
+        let snapshots = Snapshots::open(files.clone(), dir.join("snapshots"))?;
+        let empty = store.scan(&[0], &[0xff]).next().is_none();
+        let high_water = HighWater::open(&*files, &dir.join("high-water"), empty)?;
         let state = StateMachine::load(&*store)?;
         StateMachine::forget_generations_but(&*store, state.generation)?;
         let mark = high_water.mark().clone();

@@ -5,14 +5,30 @@ use std::{sync::Arc, time::Duration};
 use model::{Kind, Name, Op, Outcome, Revision};
 
 use super::{
-    history::{Asked, Told},
+    history::{Asked, Told, Write},
     run::{Plant, Simulation, contents},
     runtime::{below, ms, percent},
 };
-use crate::{Consensus, Edit, Error};
+use crate::{Consensus, Edit, Error, Expect};
 
 /// Objects that clients write to.
 const NAMES: u64 = 6;
+
+fn some_name() -> String {
+    format!("u{}", below(NAMES))
+}
+
+fn name(name: &str) -> Name {
+    Name::new(name).expect("a name")
+}
+
+fn op((to, value): &(String, Option<String>)) -> Op {
+    let (kind, name) = (Kind::Upstream, name(to));
+    match value {
+        Some(doc) => Op::Put { kind, name, doc: Arc::from(doc.as_bytes()) },
+        None => Op::Delete { kind, name },
+    }
+}
 
 impl Simulation {
     /// Writes and reads through whichever node, one after the other.
@@ -30,18 +46,44 @@ impl Simulation {
         }
     }
 
-    async fn write(&self, consensus: &Consensus, timeout: Duration) -> Asked {
+    fn some_op(&self) -> (String, Option<String>) {
         let value = self.values.get() + 1;
         self.values.set(value);
-        let name = format!("u{}", below(NAMES));
         let doc = format!(r#"{{"targets":[{{"address":"10.0.0.1:{value}"}}]}}"#);
-        let put = Op::Put {
+        (some_name(), (!percent(20)).then_some(doc))
+    }
+
+    /// One operation most often; or several on the config that this node has; or one on an object as this node has it.
+    fn some_write(&self, consensus: &Consensus) -> Write {
+        match below(10) {
+            0 | 1 => {
+                let ops = (0..=below(3)).map(|_| self.some_op()).collect();
+                Write { ops, base: Some(contents(consensus).0), expect: None }
+            }
+            2 | 3 => {
+                let op = self.some_op();
+                let changed = contents(consensus).1.get(&op.0).map(|(changed, _)| *changed);
+                Write { expect: Some((op.0.clone(), changed)), ops: vec![op], base: None }
+            }
+            _ => Write { ops: vec![self.some_op()], ..Write::default() },
+        }
+    }
+
+    async fn write(&self, consensus: &Consensus, timeout: Duration) -> Asked {
+        let write = self.some_write(consensus);
+        let expect = write.expect.iter();
+        let expect = expect.map(|(object, changed)| Expect {
             kind: Kind::Upstream,
-            name: Name::new(&name).expect("a name"),
-            doc: Arc::from(doc.as_bytes()),
+            name: name(object),
+            changed: *changed,
+        });
+        let edit = Edit {
+            ops: write.ops.iter().map(op).collect(),
+            expect: expect.collect(),
+            base: write.base,
+            author: "sim".into(),
+            idempotency_key: percent(50).then(|| format!("key-{}", self.values.get())),
         };
-        let key = percent(50).then(|| format!("key-{value}"));
-        let edit = Edit { ops: vec![put], idempotency_key: key, author: "sim".into(), ..Edit::default() };
         let from_ms = self.group.now();
         let mut answer = consensus.change(edit.clone(), timeout).await;
         // A client with a key of its own may ask again, elsewhere, when it was not told.
@@ -51,7 +93,9 @@ impl Simulation {
         {
             answer = match other.change(edit, timeout).await {
                 // "Nothing was changed" is about the second try alone.
-                Err(Error::NoQuorum) => Err(Error::TimedOut(timeout)),
+                Ok(Outcome::Conflict(_)) | Err(Error::NoQuorum | Error::Conflict { .. }) => {
+                    Err(Error::TimedOut(timeout))
+                }
                 other => other,
             };
         }
@@ -60,15 +104,16 @@ impl Simulation {
         }
         let told = match &answer {
             Ok(Outcome::Applied(revision)) => Told::Done(*revision),
-            Err(Error::NoQuorum) => Told::Refused,
+            Ok(Outcome::Unchanged(revision)) => Told::Unchanged(*revision),
+            Ok(Outcome::Conflict(_)) | Err(Error::NoQuorum | Error::Conflict { .. }) => Told::Refused,
             Err(Error::TimedOut(_) | Error::Fatal(_) | Error::Refused { .. }) => Told::Unknown,
-            Ok(_) | Err(_) => {
-                self.group.violate(format!("a write of {value} was answered {answer:?}"));
+            Err(_) => {
+                self.group.violate(format!("{write:?} was answered {answer:?}"));
                 Told::Unknown
             }
         };
-        self.group.note(format!("write {name} {value}: {told:?}"));
-        Asked { from_ms, to_ms: self.group.now(), write: Some((name, doc)), told }
+        self.group.note(format!("{write:?}: {told:?}"));
+        Asked { from_ms, to_ms: self.group.now(), write: Some(write), told }
     }
 
     async fn read(&self, consensus: &Consensus, timeout: Duration) -> Asked {
@@ -78,7 +123,13 @@ impl Simulation {
             _ => consensus.read_barrier(timeout).await,
         };
         let told = match barrier {
-            Ok(()) => Told::Done(contents(consensus).0),
+            Ok(()) => {
+                let (revision, contents) = contents(consensus);
+                if let Err(wrong) = self.history.borrow_mut().see(revision, &contents) {
+                    self.group.violate(format!("a read: {wrong}"));
+                }
+                Told::Done(revision)
+            }
             Err(_) => Told::Refused,
         };
         self.group.note(format!("read: {told:?}"));

@@ -1,38 +1,50 @@
-//! A disk that forgets what was not flushed, and that crashes its node at a step of the simulator's choice.
+//! A disk that forgets what was not made durable, that is full at times, and that ends its node's process at an operation of
+//! the simulator's choice.
 
 use std::{
-    collections::BTreeMap,
-    path::Path,
+    io,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use super::runtime::below;
-use crate::{
-    Error,
-    store::{KeyValue, Pair, Step, Store},
+use super::{
+    folder::Folder,
+    fuse::{Counts, Fuse},
+    records::Records,
+    runtime::{below, percent},
 };
 
-type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+/// A fault of the disk that the checks must find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Liar {
+    /// A barrier says that it was one, and was none.
+    Barrier,
+    /// A batch of this step is never durable.
+    Step(&'static str),
+    /// A file's sync says that it was one, and was none.
+    FileSync,
+}
 
-/// What happens at a disk, counted by the kind of its record.
-pub(crate) type Counts = BTreeMap<&'static str, u64>;
+/// How a process ends in the middle of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The machine goes with it: what was not made durable is lost, or some of it.
+    Power,
+    /// It alone: what it gave to the system is still there, but no more durable than it was.
+    Kill,
+}
 
 #[derive(Default)]
-struct Contents {
-    durable: Map,
-    /// What a reader sees.
-    current: Map,
-    /// Batches since the last barrier, in their order.
-    pending: Vec<Vec<Step>>,
-    /// The operation, counted from now, at which the power goes.
-    fuse: Option<u64>,
-    /// Where the power went.
+pub(super) struct Contents {
+    pub(super) records: Records,
+    pub(super) folder: Folder,
+    fuse: Fuse,
+    /// Where the fuse blew.
     blown: Counts,
-    /// A barrier says that it was one, and was none.
-    skips_barriers: bool,
+    full: bool,
+    pub(super) liar: Option<Liar>,
 }
 
 /// One node's disk, which outlives the node's process.
@@ -41,140 +53,95 @@ pub(crate) struct Disk {
     contents: Mutex<Contents>,
 }
 
-fn play(map: &mut Map, batch: &[Step]) {
-    for step in batch {
-        match step {
-            Step::Put(key, value) => drop(map.insert(key.clone(), value.clone())),
-            Step::Delete(key) => drop(map.remove(key)),
-        }
-    }
-}
-
-/// What a batch is about, by its first record: log.rs and state.rs say which keys there are.
-fn about(batch: &[Step]) -> &'static str {
-    match batch.first() {
-        Some(Step::Put(key, _)) => match key[0] {
-            b'v' => "vote",
-            b'l' => "append",
-            b'p' => "purge",
-            b'c' => "committed",
-            _ => "apply",
-        },
-        Some(Step::Delete(key)) if key[0] == b'l' => "truncate or purge",
-        Some(Step::Delete(_)) => "apply",
-        None => "nothing",
-    }
-}
-
 impl Disk {
     fn lock(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Loses what was not flushed, but for the first few batches of it, which the system may have written by itself.
-    pub(crate) fn lose_power(&self) {
+    /// Loses what is lost when the process ends like this.
+    pub(crate) fn lose(&self, end: End) {
         let mut contents = self.lock();
-        let Contents { durable, current, pending, fuse, .. } = &mut *contents;
-        let kept = below(pending.len() as u64 + 1);
-        for batch in pending.drain(..).take(usize::try_from(kept).unwrap_or_default()) {
-            play(durable, &batch);
+        contents.fuse = Fuse::Never;
+        contents.records.lose(end);
+        if end == End::Power {
+            contents.folder.lose_power();
         }
-        current.clone_from(durable);
-        *fuse = None;
     }
 
-    /// Has the power go at this operation, counted from now.
-    pub(crate) fn set_fuse(&self, operations: u64) {
-        self.lock().fuse = Some(operations);
+    pub(crate) fn set_fuse(&self, fuse: Fuse) {
+        self.lock().fuse = fuse;
     }
 
-    /// Has every barrier be none from now on: a fault that the checks must find.
-    pub(crate) fn skip_barriers(&self) {
-        self.lock().skips_barriers = true;
+    /// Has most writes fail from now on, or none.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.lock().full = full;
     }
 
-    /// How often the power went where.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lock().full
+    }
+
+    /// Has the disk lie from now on.
+    pub(crate) fn lie(&self, liar: Liar) {
+        self.lock().liar = Some(liar);
+    }
+
+    /// How often the fuse blew where.
     pub(crate) fn blown(&self) -> Counts {
         self.lock().blown.clone()
     }
 }
 
-/// The disk as one process of its node sees it: from its end on, nothing is read or written.
-pub(crate) struct SimStore {
-    pub(crate) disk: Arc<Disk>,
-    pub(crate) alive: Arc<AtomicBool>,
+/// The disk as one process of its node sees it: from the process's end on, nothing is read or written.
+#[derive(Clone)]
+pub(crate) struct Mount {
+    disk: Arc<Disk>,
+    alive: Arc<AtomicBool>,
+    refused: Arc<AtomicBool>,
 }
 
-impl SimStore {
-    fn gone() -> Error {
-        Error::Io { file: "simulated".into(), reason: "the power is gone".into() }
+impl Mount {
+    pub(crate) fn new(disk: Arc<Disk>, alive: Arc<AtomicBool>) -> Self {
+        Self { disk, alive, refused: Arc::default() }
     }
 
-    fn contents(&self) -> Result<MutexGuard<'_, Contents>, Error> {
-        if self.alive.load(Ordering::SeqCst) { Ok(self.disk.lock()) } else { Err(Self::gone()) }
+    /// Whether the disk had no space for something that this process wrote.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.refused.load(Ordering::SeqCst)
     }
 
-    /// One operation: `work`, unless the power goes before it; or the power goes after it, and nobody is told.
-    fn operate(&self, what: &'static str, work: impl FnOnce(&mut Contents)) -> Result<(), Error> {
-        let mut contents = self.contents()?;
-        contents.fuse = contents.fuse.map(|left| left.saturating_sub(1));
-        let blows = contents.fuse == Some(0);
-        if !blows || below(2) == 0 {
-            work(&mut contents);
-        }
-        if blows {
-            *contents.blown.entry(what).or_default() += 1;
-            self.alive.store(false, Ordering::SeqCst);
-            return Err(Self::gone());
+    pub(super) fn contents(&self) -> io::Result<MutexGuard<'_, Contents>> {
+        if self.alive.load(Ordering::SeqCst) { Ok(self.disk.lock()) } else { Err(gone()) }
+    }
+
+    /// Says that there is no space, where the disk is full: to most, for something small may still find some.
+    pub(super) fn find_space(&self) -> io::Result<()> {
+        if self.contents()?.full && percent(70) {
+            self.refused.store(true, Ordering::SeqCst);
+            return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
     }
+
+    /// One operation: `work`; or where the fuse blows, `work` or not, and nobody is told.
+    pub(super) fn operate<T>(
+        &self,
+        step: &'static str,
+        work: impl FnOnce(&mut Contents) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut contents = self.contents()?;
+        if !contents.fuse.blows(step) {
+            return work(&mut contents);
+        }
+        if below(2) == 0 {
+            let _ = work(&mut contents);
+        }
+        *contents.blown.entry(step).or_default() += 1;
+        self.alive.store(false, Ordering::SeqCst);
+        Err(gone())
+    }
 }
 
-impl Store for SimStore {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.contents()?.current.get(key).cloned())
-    }
-
-    fn scan(&self, from: &[u8], to: &[u8]) -> Box<dyn Iterator<Item = Pair> + '_> {
-        if from >= to {
-            return Box::new(std::iter::empty());
-        }
-        match self.contents() {
-            Ok(contents) => {
-                let found = contents.current.range(from.to_vec()..to.to_vec());
-                let found: Vec<Pair> = found.map(|(key, value)| Ok((key.clone(), value.clone()))).collect();
-                Box::new(found.into_iter())
-            }
-            Err(error) => Box::new(std::iter::once(Err(error))),
-        }
-    }
-
-    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<KeyValue>, Error> {
-        let contents = self.contents()?;
-        let last = contents.current.range(from.to_vec()..to.to_vec()).next_back();
-        Ok(last.map(|(key, value)| (key.clone(), value.clone())))
-    }
-
-    fn apply(&self, batch: Vec<Step>) -> Result<(), Error> {
-        self.operate(about(&batch), |contents| {
-            play(&mut contents.current, &batch);
-            contents.pending.push(batch);
-        })
-    }
-
-    fn barrier(&self) -> Result<(), Error> {
-        self.operate("flush", |contents| {
-            if contents.skips_barriers {
-                return;
-            }
-            for batch in std::mem::take(&mut contents.pending) {
-                play(&mut contents.durable, &batch);
-            }
-        })
-    }
-
-    fn file(&self) -> &Path {
-        Path::new("simulated")
-    }
+fn gone() -> io::Error {
+    io::Error::other("the process has ended")
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use model::NodeId;
 
 use super::{
+    disk::End,
+    fuse::{Fuse, STEPS},
     net::Weather,
     run::Simulation,
     runtime::{below, ms, percent},
@@ -35,46 +37,55 @@ impl Simulation {
     async fn fault(&self) {
         let ids = self.group.ids();
         let one = ids[usize::try_from(below(ids.len() as u64)).unwrap_or_default()];
-        match below(12) {
-            0 => self.group.crash(one),
-            1 | 2 => {
-                let operations = 1 + below(60);
-                self.group.note(format!("node {one} is to crash at operation {operations}"));
-                self.group.members.borrow()[&one].disk.set_fuse(operations);
+        match below(16) {
+            0 => self.group.end(one, self.group.some_end()),
+            1..=4 => {
+                let fuse = some_fuse();
+                self.group.note(format!("node {one} has a fuse: {fuse:?}"));
+                self.group.members.borrow()[&one].disk.set_fuse(fuse);
             }
-            3 => {
+            5 => {
                 self.group.note("all power fails");
-                ids.iter().for_each(|id| self.group.crash(*id));
+                ids.iter().for_each(|id| self.group.end(*id, End::Power));
             }
-            4 | 5 => self.partition(&ids),
-            6 | 7 => {
+            6 => self.fill(one),
+            7 | 8 => self.partition(&ids),
+            9 | 10 => {
                 self.group.note("the network heals");
                 self.group.net.heal();
             }
-            8 => {
+            11 => {
                 let weather = Weather { loss: below(15), delay_ms: 1 + below(200) };
                 self.group.note(format!("{weather:?}"));
                 self.group.net.set_weather(weather);
             }
-            9 => {
+            12 | 13 => {
                 self.group.net.set_weather(Weather::default());
                 if let Some(consensus) = self.anyone() {
                     let moved = consensus.transfer(None, Duration::from_secs(5)).await;
                     self.group.note(format!("leadership moves: {moved:?}"));
                 }
             }
-            10 if ids.len() < 5 => {
+            14 if ids.len() < 5 => {
                 if let Some(through) = self.anyone() {
                     self.group.join(&through).await;
                 }
             }
-            10 | 11 if ids.len() > 3 => {
+            14 | 15 if ids.len() > 3 => {
                 if let Some(through) = self.anyone() {
                     self.group.remove(&through, one).await;
                 }
             }
             _ => {}
         }
+    }
+
+    /// Fills the disk of a node, or makes space on it.
+    fn fill(&self, id: NodeId) {
+        let members = self.group.members.borrow();
+        let full = !members[&id].disk.is_full();
+        members[&id].disk.set_full(full);
+        self.group.note(format!("the disk of node {id} is {}", if full { "full" } else { "full no more" }));
     }
 
     fn partition(&self, ids: &[NodeId]) {
@@ -104,13 +115,7 @@ impl Simulation {
         loop {
             tokio::time::sleep(ms(10, 100)).await;
             for id in self.group.ids() {
-                if self.group.has_blown(id) {
-                    self.group.crash(id);
-                }
-                let down = self.group.members.borrow()[&id].process.is_none();
-                if down && (self.over.get() || percent(4)) {
-                    self.group.start(id).await;
-                }
+                self.group.restart(id, self.over.get() || percent(4)).await;
             }
         }
     }
@@ -120,6 +125,18 @@ impl Simulation {
         self.over.set(true);
         self.group.net.heal();
         self.group.net.set_weather(Weather::default());
-        self.group.members.borrow().values().for_each(|member| member.disk.set_fuse(u64::MAX));
+        for member in self.group.members.borrow().values() {
+            member.disk.set_fuse(Fuse::Never);
+            member.disk.set_full(false);
+        }
     }
+}
+
+/// Most are for one step: those that are rare would hardly be met by chance.
+fn some_fuse() -> Fuse {
+    if percent(30) {
+        return Fuse::Operation(1 + below(60));
+    }
+    let step = STEPS[usize::try_from(below(STEPS.len() as u64)).unwrap_or_default()];
+    Fuse::Step(step, 1 + below(3))
 }

@@ -3,35 +3,26 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
-use model::{
-    Change, Config, NodeId, Violation,
-    cluster::{
-        AdminToken, ClusterChange, ClusterOutcome, Founding, GossipKey, JoinToken, Node, Role, Secret,
-    },
-};
+use model::{Change, Config, NodeId, Violation};
 use tokio::time::Instant;
 
 use super::{
-    disk::{Disk, SimStore},
+    disk::{Disk, End, Mount},
+    files::SimFiles,
     net::{Net, SimDial},
-    runtime::ms,
+    records::SimStore,
+    runtime::{ms, percent},
 };
-use crate::{
-    Admission, Consensus, Error, Identity, Settings, Storage, files::SystemFiles, snapshot::Snapshots,
-    store::high_water::HighWater,
-};
+use crate::{Admission, Consensus, Error, Identity, Settings, Storage};
 
-const CLUSTER: &str = "simulated";
-/// For a change to the cluster itself.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const CLUSTER: &str = "simulated";
 
 struct Anything;
 
@@ -46,12 +37,13 @@ impl Admission for Anything {
 pub(crate) struct Process {
     pub(crate) consensus: Consensus,
     pub(crate) alive: Arc<AtomicBool>,
+    pub(crate) mount: Mount,
 }
 
 /// A member of the cluster, or one that was.
 pub(crate) struct Member {
     pub(crate) disk: Arc<Disk>,
-    address: String,
+    pub(super) address: String,
     pub(crate) process: Option<Process>,
     pub(crate) removed: bool,
 }
@@ -61,35 +53,19 @@ pub(crate) struct Group {
     pub(crate) net: Arc<Net>,
     pub(crate) members: RefCell<BTreeMap<NodeId, Member>>,
     settings: Settings,
-    dir: tempfile::TempDir,
     addresses: Cell<u64>,
     began: Instant,
     trace: RefCell<Vec<String>>,
     violations: RefCell<BTreeSet<String>>,
 }
 
-fn node(address: &str) -> Node {
-    Node {
-        name: address.to_owned(),
-        address: address.to_owned(),
-        admin: String::new(),
-        public_key: address.to_owned(),
-        version: "0".into(),
-        joined_at_ms: 0,
-    }
-}
-
 impl Group {
     /// No nodes yet.
     pub(crate) fn new(settings: Settings) -> Self {
-        // In memory where the machine has such a folder: what is simulated is not the machine's disk.
-        let memory = PathBuf::from("/dev/shm");
-        let dir = if memory.exists() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         Self {
             net: Arc::default(),
             members: RefCell::default(),
             settings,
-            dir: dir.expect("a temporary folder"),
             addresses: Cell::new(0),
             began: Instant::now(),
             trace: RefCell::default(),
@@ -134,12 +110,13 @@ impl Group {
         members.iter().filter(|(_, member)| !member.removed).map(|(id, _)| *id).collect()
     }
 
-    fn next_address(&self) -> String {
+    pub(super) fn next_address(&self) -> String {
         self.addresses.set(self.addresses.get() + 1);
         format!("node{}:7000", self.addresses.get())
     }
 
-    fn add(&self, id: NodeId, address: String) {
+    /// A node that has never been started.
+    pub(super) fn add(&self, id: NodeId, address: String) {
         let disk = Arc::<Disk>::default();
         let member = Member { disk, address, process: None, removed: false };
         if self.members.borrow_mut().insert(id, member).is_some() {
@@ -154,50 +131,48 @@ impl Group {
             let members = self.members.borrow();
             (members[&id].disk.clone(), members[&id].address.clone())
         };
-        match self.begin(id, disk, &address, alive.clone()).await {
+        let mount = Mount::new(disk.clone(), alive.clone());
+        match self.begin(id, mount.clone(), alive.clone()).await {
             Ok(consensus) => {
-                self.net.listen(
-                    &address,
-                    id,
-                    alive.clone(),
-                    consensus.routes(tonic::service::Routes::default()),
-                );
+                let routes = consensus.routes(tonic::service::Routes::default());
+                self.net.listen(&address, id, alive.clone(), routes);
                 self.note(format!("node {id} starts"));
                 if let Some(member) = self.members.borrow_mut().get_mut(&id) {
-                    member.process = Some(Process { consensus, alive });
+                    member.process = Some(Process { consensus, alive, mount });
                 }
             }
             // The fuse was in its way.
             Err(_) if !alive.load(Ordering::SeqCst) => {
-                self.note(format!("node {id} crashes while it starts"))
+                let end = self.some_end();
+                disk.lose(end);
+                self.note(format!("node {id} ends while it starts: {end:?}"));
+            }
+            // What supervises it starts it again.
+            Err(Error::Io { .. } | Error::Fatal(_)) if mount.has_refused() => {
+                disk.lose(End::Kill);
+                self.note(format!("node {id} finds its disk full as it starts"));
             }
             Err(error) => self.violate(format!("node {id} refuses to start: {error}")),
         }
     }
 
-    async fn begin(
-        &self,
-        id: NodeId,
-        disk: Arc<Disk>,
-        address: &str,
-        alive: Arc<AtomicBool>,
-    ) -> Result<Consensus, Error> {
-        let folder = self.dir.path().join(address);
-        let snapshots = folder.join("snapshots");
-        let files = Arc::new(SystemFiles);
-        let snapshots = Snapshots::open(files.clone(), snapshots)?;
-        let store = Arc::new(SimStore { disk, alive: alive.clone() });
-        let mark = folder.join("high-water");
-        let high_water = HighWater::open(&*files, &mark, !mark.exists())?;
-        let (storage, worker) = Storage::over(store, high_water, snapshots)?;
+    async fn begin(&self, id: NodeId, mount: Mount, alive: Arc<AtomicBool>) -> Result<Consensus, Error> {
+        let store = Arc::new(SimStore::new(mount.clone()));
+        let files = Arc::new(SimFiles::new(mount));
+        let (storage, worker) = Storage::open_over(store, files, Path::new("simulated"))?;
         tokio::spawn(worker.simulate(alive.clone(), || ms(0, 8)));
         let identity = Identity { node_id: id, cluster_id: CLUSTER.into(), epoch: 1 };
         let dial = Arc::new(SimDial { net: self.net.clone(), node: id, alive });
         Consensus::start_over(storage, identity, dial, Arc::new(Anything), self.settings.clone()).await
     }
 
-    /// Ends the process of this node as a power failure does.
-    pub(crate) fn crash(&self, id: NodeId) {
+    /// How a process ends whose fuse has blown.
+    pub(super) fn some_end(&self) -> End {
+        if percent(60) { End::Power } else { End::Kill }
+    }
+
+    /// Ends the process of this node, if it runs; with the power, what its disk has not made durable is lost anyway.
+    pub(crate) fn end(&self, id: NodeId, end: End) {
         let mut members = self.members.borrow_mut();
         let Some(member) = members.get_mut(&id) else { return };
         if let Some(process) = member.process.take() {
@@ -205,110 +180,36 @@ impl Group {
             // What is left of it reaches neither disk nor network; it is swept away.
             tokio::spawn(async move { process.consensus.abandon().await });
         }
-        member.disk.lose_power();
+        member.disk.lose(end);
         drop(members);
-        self.note(format!("node {id} crashes"));
+        self.note(format!("node {id} ends: {end:?}"));
+    }
+
+    /// Ends what is left of a node's process, and starts it again if told to.
+    pub(crate) async fn restart(&self, id: NodeId, start: bool) {
+        if self.has_blown(id) {
+            self.end(id, self.some_end());
+        }
+        if self.has_given_up(id) {
+            self.end(id, End::Kill);
+        }
+        let down = self.members.borrow()[&id].process.is_none();
+        if down && start {
+            self.start(id).await;
+        }
     }
 
     /// Whether the fuse of this node's disk has ended its process.
-    pub(crate) fn has_blown(&self, id: NodeId) -> bool {
+    fn has_blown(&self, id: NodeId) -> bool {
         let members = self.members.borrow();
         members[&id].process.as_ref().is_some_and(|process| !process.alive.load(Ordering::SeqCst))
     }
 
-    /// Forms the cluster of one node.
-    pub(crate) async fn form(&self) {
-        let (id, address) = (NodeId(1), self.next_address());
-        self.add(id, address.clone());
-        self.start(id).await;
-        let change = ClusterChange::Form {
-            founding: Founding {
-                cluster_id: CLUSTER.into(),
-                epoch: 1,
-                ca_certificate: String::new(),
-                ca_key: Secret(String::new()),
-                pepper: Secret("ab".repeat(32)),
-            },
-            node_id: id,
-            node: node(&address),
-            admin_token_id: "a".into(),
-            admin_token: AdminToken {
-                digest: String::new(),
-                role: Role::Admin,
-                label: "first".into(),
-                expires_at_ms: None,
-            },
-            gossip_key: GossipKey { id: 1, secret: Secret("cd".repeat(32)) },
-        };
-        let consensus = self.running()[0].1.consensus.clone();
-        consensus.form(&address, change).await.expect("one node forms a cluster");
-        let token = JoinToken { digest: "d".into(), expires_at_ms: u64::MAX, uses_left: 1_000 };
-        let change = ClusterChange::PutJoinToken { id: "j".into(), token };
-        consensus.cluster_change(change, "sim", None, PATIENCE).await.expect("a join token");
-    }
-
-    /// Has one more node join; gives its id, if it was admitted in time.
-    pub(crate) async fn join(&self, through: &Consensus) -> Option<NodeId> {
-        let address = self.next_address();
-        let admit =
-            ClusterChange::Admit { token_id: "j".into(), token_digest: "d".into(), node: node(&address) };
-        match through.cluster_change(admit, "sim", None, PATIENCE).await {
-            Ok(ClusterOutcome::Admitted(id)) => {
-                self.note(format!("node {id} is admitted at {address}"));
-                self.add(id, address);
-                self.start(id).await;
-                Some(id)
-            }
-            other => {
-                self.note(format!("a node is not admitted: {other:?}"));
-                None
-            }
-        }
-    }
-
-    /// Learns from what is agreed who is a member: a join or removal whose answer got lost may have happened.
-    pub(crate) async fn learn(&self) {
-        let newest =
-            self.running().into_iter().max_by_key(|(_, process)| process.consensus.status().applied_index);
-        let Some((_, newest)) = newest else { return };
-        let nodes = newest.consensus.cluster().borrow().nodes.clone();
-        let applied = newest.consensus.status().applied_index;
-        for (id, member) in &mut *self.members.borrow_mut() {
-            if member.removed || nodes.contains_key(id) || Some(id.0) > applied {
-                continue;
-            }
-            self.note(format!("node {id} turns out to be removed"));
-            member.removed = true;
-        }
-        for (id, node) in nodes {
-            if !self.members.borrow().contains_key(&id) {
-                self.note(format!("node {id} turns out to be admitted"));
-                self.add(id, node.address);
-                self.start(id).await;
-            }
-        }
-    }
-
-    /// Ends those that were removed.
-    pub(crate) fn end_removed(&self) {
-        for (id, member) in &mut *self.members.borrow_mut() {
-            if let Some(process) = member.process.take_if(|_| member.removed) {
-                process.alive.store(false, Ordering::SeqCst);
-                self.note(format!("node {id} is gone"));
-                tokio::spawn(async move { process.consensus.abandon().await });
-            }
-        }
-    }
-
-    /// Takes a node out of the cluster.
-    pub(crate) async fn remove(&self, through: &Consensus, id: NodeId) {
-        let change = ClusterChange::Remove { node_id: id };
-        let removed = through.cluster_change(change, "sim", None, PATIENCE).await;
-        self.note(format!("node {id} is to go: {removed:?}"));
-        if matches!(removed, Ok(ClusterOutcome::Done))
-            && let Some(member) = self.members.borrow_mut().get_mut(&id)
-        {
-            member.removed = true;
-        }
+    /// Whether consensus has ended on this node since its disk was full: then its process ends too (node/src/member.rs).
+    fn has_given_up(&self, id: NodeId) -> bool {
+        let members = self.members.borrow();
+        members[&id].process.as_ref().is_some_and(|process| {
+            process.mount.has_refused() && process.consensus.fatal().borrow().is_some()
+        })
     }
 }

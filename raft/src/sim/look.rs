@@ -21,7 +21,10 @@ impl Simulation {
 
     fn look(&self) {
         for (id, process) in self.group.running() {
-            if let Some(why) = &*process.consensus.fatal().borrow() {
+            // On a full disk it ends as it should.
+            if let Some(why) = &*process.consensus.fatal().borrow()
+                && !process.mount.has_refused()
+            {
                 self.group.violate(format!("consensus has ended on node {id}: {why}"));
             }
             let status = process.consensus.status();

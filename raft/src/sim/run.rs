@@ -10,7 +10,8 @@ use std::{
 use model::{NodeId, Revision};
 
 use super::{
-    disk::Counts,
+    disk::Liar,
+    fuse::Counts,
     group::Group,
     history::{Contents, History, Told},
     runtime::{below, seed},
@@ -23,8 +24,8 @@ const CLIENTS: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plant {
     Nothing,
-    /// The disks of all nodes take flushes for done that never were.
-    SkippedFlush,
+    /// The disks of all nodes lie about what is durable.
+    Disk(Liar),
     /// Reads do not ask the leader.
     StaleRead,
     /// Clients are told of writes that were never made.
@@ -55,7 +56,9 @@ pub(super) fn contents(consensus: &Consensus) -> (Revision, Contents) {
     let config = consensus.config();
     let config = config.borrow();
     let objects = config.upstreams.iter();
-    let objects = objects.map(|(name, entry)| (name.to_string(), String::from_utf8_lossy(&entry.doc).into()));
+    let objects = objects.map(|(name, entry)| {
+        (name.to_string(), (entry.changed, String::from_utf8_lossy(&entry.doc).into_owned()))
+    });
     (config.revision, objects.collect())
 }
 
@@ -93,8 +96,8 @@ impl Simulation {
             let founder = self.group.running()[0].1.consensus.clone();
             self.group.join(&founder).await;
         }
-        if self.plant == Plant::SkippedFlush {
-            self.group.members.borrow().values().for_each(|member| member.disk.skip_barriers());
+        if let Plant::Disk(liar) = self.plant {
+            self.group.members.borrow().values().for_each(|member| member.disk.lie(liar));
         }
         let clients = futures::future::join_all((0..CLIENTS).map(|_| self.client()));
         let busy = async {

@@ -1,7 +1,8 @@
 //! Seeds that must hold: a few with every test run, and as many as there is time for with `raft/simulate`.
 
 use super::{
-    disk::Counts,
+    disk::Liar,
+    fuse::Counts,
     run::{Plant, Ran, simulate},
 };
 
@@ -36,7 +37,9 @@ fn a_seed_gives_the_same_run_twice() {
 
 #[test]
 fn planted_faults_are_found() {
-    for plant in [Plant::SkippedFlush, Plant::StaleRead, Plant::LostAcknowledgement] {
+    let disks = [Liar::Barrier, Liar::Step("vote"), Liar::Step("install records"), Liar::FileSync];
+    let plants = disks.map(Plant::Disk).into_iter().chain([Plant::StaleRead, Plant::LostAcknowledgement]);
+    for plant in plants {
         let found = (0..40).any(|number| !simulate(number, plant).violations.is_empty());
         assert!(found, "{plant:?} was not found");
     }

@@ -1,0 +1,63 @@
+//! The moment at which a process ends in the middle of something: an operation of its disk.
+
+use std::collections::BTreeMap;
+
+/// How often something happened at each step of the storage.
+pub(crate) type Counts = BTreeMap<&'static str, u64>;
+
+/// Everything that a node asks of its disk, by what it is about. A crash at each is a case of its own.
+pub(crate) const STEPS: [&str; 24] = [
+    // The store's: log.rs, state_machine.rs.
+    "vote",
+    "append",
+    "truncate",
+    "committed",
+    "apply",
+    "purge",
+    "purge entries",
+    "install records",
+    "install switch",
+    "forget records",
+    "flush",
+    // The files': snapshot.rs, store/high_water.rs.
+    "snapshot create",
+    "snapshot write",
+    "snapshot sync",
+    "snapshot rename",
+    "snapshot folder sync",
+    "snapshot remove",
+    "new mark create",
+    "new mark write",
+    "new mark sync",
+    "new mark rename",
+    "new mark folder sync",
+    "mark write",
+    "mark sync",
+];
+
+/// When a fuse blows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Fuse {
+    #[default]
+    Never,
+    /// At this operation, counted from now.
+    Operation(u64),
+    /// At this step, when it comes for so many times from now.
+    Step(&'static str, u64),
+}
+
+impl Fuse {
+    /// Whether it blows at this operation. It is gone then.
+    pub(super) fn blows(&mut self, at: &'static str) -> bool {
+        match self {
+            Self::Operation(left) => *left = left.saturating_sub(1),
+            Self::Step(step, left) if *step == at => *left = left.saturating_sub(1),
+            Self::Never | Self::Step(..) => {}
+        }
+        let blows = matches!(self, Self::Operation(0) | Self::Step(_, 0));
+        if blows {
+            *self = Self::Never;
+        }
+        blows
+    }
+}
