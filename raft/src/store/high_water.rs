@@ -59,6 +59,8 @@ impl HighWater {
         if !exists {
             create(files, path).map_err(io)?;
         }
+        // Whoever made it may have been killed before this, and then the power may go.
+        files.sync_folder(folder(path)).map_err(io)?;
         let file = files.open(path).map_err(io)?;
         let mut bytes = vec![0; 2 * SLOT_BYTES];
         let length = file.read_at(&mut bytes, 0).map_err(io)?;
@@ -104,8 +106,11 @@ fn create(files: &dyn Files, path: &Path) -> io::Result<()> {
     let file = files.create(&new)?;
     file.write_at(&bytes, 0)?;
     file.sync()?;
-    files.rename(&new, path)?;
-    files.sync_folder(path.parent().unwrap_or(Path::new(".")))
+    files.rename(&new, path)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 fn slot(mark: &Mark) -> Vec<u8> {
