@@ -194,7 +194,8 @@ mod tests {
     #[test]
     fn what_could_not_be_is_found() {
         let x = || write(0, 10, "x", done(1));
-        let cases: Vec<(&str, Vec<Asked>, &[(u64, &str)])> = vec![
+        type Seen<'a> = &'a [(u64, &'a str)];
+        let cases: Vec<(&str, Vec<Asked>, Seen<'_>)> = vec![
             ("a stale read", vec![x(), read(20, 30, 0)], &[(1, "x")]),
             ("a lost write", vec![write(0, 10, "x", done(2))], &[(1, "y")]),
             ("another's revision", vec![x()], &[(1, "y")]),
