@@ -9,7 +9,8 @@ use std::{
 
 use chaos::{
     compose::{Compose, Options, Ways},
-    havoc, power,
+    havoc,
+    power::{self, Disks},
 };
 use clap::{Parser, Subcommand};
 use phalanx_tests::{
@@ -55,6 +56,9 @@ enum Command {
         /// How often each loses its power
         #[arg(long, default_value_t = 6)]
         losses: u64,
+        /// Some of what was not synced is there, torn and out of its order
+        #[arg(long)]
+        disorder: bool,
         /// The first one's seed; each one after has the next
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -91,8 +95,9 @@ fn main() -> ExitCode {
         Command::Histories { count, operations, seed, nodes, keep } => {
             each(seed, count, |seed| record(nodes, operations, seed, &keep))
         }
-        Command::Power { count, losses, seed, nodes, keep } => {
-            each(seed, count, |seed| power(nodes, losses, seed, &keep))
+        Command::Power { count, losses, disorder, seed, nodes, keep } => {
+            let disks = if disorder { Disks::Disorderly } else { Disks::Plain };
+            each(seed, count, |seed| power(nodes, losses, seed, disks, &keep))
         }
         Command::Judge { history } => match History::read(&history) {
             Ok(history) => told(&history),
@@ -124,8 +129,8 @@ fn each(first: u64, count: u64, run: impl Fn(u64) -> bool) -> bool {
 }
 
 /// Has a cluster lose its power, and judges what clients were told.
-fn power(nodes: usize, losses: u64, seed: u64, keep: &Path) -> bool {
-    let lost = match power::lose_all(nodes, losses, seed, false) {
+fn power(nodes: usize, losses: u64, seed: u64, disks: Disks, keep: &Path) -> bool {
+    let lost = match power::lose_all(nodes, losses, seed, disks) {
         Ok(lost) => lost,
         Err(error) => {
             eprintln!("{error}");

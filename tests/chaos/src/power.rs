@@ -26,19 +26,29 @@ pub struct Lost {
     pub writing: Vec<Duration>,
 }
 
-/// Has all power fail so many times. With `lying` disks, which a judge of the history must notice, no sync makes anything
-/// durable once the cluster is formed.
+/// How the disks behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disks {
+    /// What was not synced is gone.
+    Plain,
+    /// Some of what was not synced is there: the first of it, or any of it, with writes torn.
+    Disorderly,
+    /// No sync makes anything durable once the cluster is formed, which a judge of the history must notice.
+    Lying,
+}
+
+/// Has all power fail so many times.
 ///
 /// # Errors
 /// Where this machine does not mount disks of ours.
-pub fn lose_all(nodes: usize, losses: u64, seed: u64, lying: bool) -> io::Result<Lost> {
+pub fn lose_all(nodes: usize, losses: u64, seed: u64, disks: Disks) -> io::Result<Lost> {
     let (mut fleet, origin) = (Fleet::form(nodes)?, Origin::start());
     fleet.cluster.route_to(&origin, 0);
     let recording = Recording::start(&fleet.cluster.members(), "r", seed, &Pace::BUSY);
     let mut lost = Lost { history: History::default(), proxying: Vec::new(), writing: Vec::new() };
     for number in 0..losses {
         // What was durable before is not what is looked at.
-        fleet.disks.iter().for_each(|disk| disk.ignore_fsync(lying));
+        fleet.disks.iter().for_each(|disk| disk.ignore_fsync(disks == Disks::Lying));
         recording.goes_on(WRITES);
         if number % 2 == 1 {
             // What a process that is killed had written is there for the next one, and no more durable than it was.
@@ -46,14 +56,11 @@ pub fn lose_all(nodes: usize, losses: u64, seed: u64, lying: bool) -> io::Result
             fleet.start();
             recording.goes_on(5);
         }
-        // Each kind of disk in turn: one that keeps the order, one that does not, one that has written nothing.
         let chance = seed.wrapping_mul(1_000).wrapping_add(number);
-        fleet.lose_power(match number % 3 {
-            // As if nothing had been written since: else a node finds out by itself, and does not start.
-            _ if lying => Loss::All,
-            0 => Loss::Any(chance),
-            1 => Loss::Tail(chance),
-            _ => Loss::All,
+        fleet.lose_power(match (disks, number % 2) {
+            (Disks::Plain | Disks::Lying, _) => Loss::All,
+            (Disks::Disorderly, 0) => Loss::Any(chance),
+            (Disks::Disorderly, _) => Loss::Tail(chance),
         });
         let began = Instant::now();
         fleet.start();

@@ -1,6 +1,9 @@
 //! Promise 1 under a loss of all power.
 
-use chaos::{disk::Disk, power};
+use chaos::{
+    disk::Disk,
+    power::{self, Disks},
+};
 use phalanx_tests::{alone, history};
 
 #[test]
@@ -9,7 +12,7 @@ fn what_was_acknowledged_survives_when_every_node_loses_its_power() {
         return;
     }
     let _alone = alone();
-    let lost = power::lose_all(3, 3, 1, false).expect("disks are mounted");
+    let lost = power::lose_all(3, 2, 1, Disks::Plain).expect("disks are mounted");
     assert_eq!(history::judge(&lost.history), []);
 }
 
@@ -19,6 +22,6 @@ fn a_disk_that_lies_about_its_syncs_is_found_out() {
         return;
     }
     let _alone = alone();
-    let lost = power::lose_all(3, 1, 1, true).expect("disks are mounted");
+    let lost = power::lose_all(3, 1, 1, Disks::Lying).expect("disks are mounted");
     assert_ne!(history::judge(&lost.history), []);
 }
