@@ -57,6 +57,11 @@ impl Cluster {
         Self::form_by(count, Some(Links::new(0)), Vec::new())
     }
 
+    /// The same of as many nodes as there are folders, each with its data in one. What bad weather does comes from this seed.
+    pub fn form_linked_in(folders: Vec<PathBuf>, seed: u64) -> Self {
+        Self::form_by(folders.len(), Some(Links::new(seed)), folders)
+    }
+
     fn form_by(count: usize, links: Option<Links>, folders: Vec<PathBuf>) -> Self {
         let (program, dir) = (gwnode(), TempDir::new().expect("a temporary folder"));
         let mut cluster = Self { nodes: Vec::new(), formed: Value::Null, links, folders, program, dir };
@@ -77,6 +82,11 @@ impl Cluster {
         self.nodes.last_mut().expect("it was just put there")
     }
 
+    /// The ways between the nodes. The cluster must have been formed with links.
+    pub fn links(&self) -> &Links {
+        self.links.as_ref().expect("the cluster was formed with links")
+    }
+
     /// Cuts the node at this place off from all others; clients and this test still reach it.
     pub fn isolate(&self, place: usize) {
         for other in self.others(place) {
@@ -87,12 +97,12 @@ impl Cluster {
 
     /// Cuts the way from the node at one place to that at another; the way back stays.
     pub fn cut(&self, from: usize, to: usize) {
-        self.links.as_ref().expect("the cluster was formed with links").cut(from, to);
+        self.links().cut(from, to);
     }
 
     /// Lets all nodes reach each other again.
     pub fn heal(&self) {
-        self.links.as_ref().expect("the cluster was formed with links").heal();
+        self.links().heal();
     }
 
     /// A join token for one node, made by the first node that runs.

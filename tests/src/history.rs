@@ -3,10 +3,10 @@
 //! [`Recording`] has clients ask; [`judge`] says what is wrong with the [`History`] of it.
 
 mod client;
-mod facts;
+pub(crate) mod facts;
 mod file;
 mod judge;
-mod order;
+pub(crate) mod order;
 mod recording;
 mod register;
 #[cfg(test)]
@@ -121,7 +121,7 @@ impl Operation {
     }
 
     /// The revision that a write made or that a read of all saw.
-    fn revision(&self) -> Option<u64> {
+    pub fn revision(&self) -> Option<u64> {
         match (&self.asked, &self.told) {
             (_, Told::Made(revision)) | (Asked::ReadAll, Told::Saw(_, Some(revision))) => Some(*revision),
             _ => None,

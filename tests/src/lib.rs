@@ -12,12 +12,14 @@ pub mod dice;
 pub mod docker;
 pub mod history;
 pub mod http;
+pub mod invariant;
 pub mod links;
 pub mod load;
 pub mod member;
 pub mod node;
 pub mod origin;
 pub mod scenario;
+pub mod watch;
 pub mod written;
 
 use std::{
@@ -32,6 +34,7 @@ pub use load::Load;
 pub use member::Member;
 pub use node::Node;
 pub use origin::Origin;
+pub use watch::Watch;
 pub use written::{Writers, Written};
 
 /// For anything that a test waits for; a test that needs it all is broken.

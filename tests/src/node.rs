@@ -1,6 +1,7 @@
 //! A node as a process of its own.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     net::{SocketAddr, TcpListener, UdpSocket},
     ops::Range,
@@ -44,8 +45,11 @@ pub struct Node {
     pub admin: Admin,
     /// Its data folder.
     pub data: PathBuf,
+    /// What it is told by its environment; holds from its next start.
+    pub environment: BTreeMap<String, String>,
+    /// The gwnode that it is; holds from its next start.
+    pub program: PathBuf,
     listens: SocketAddr,
-    program: PathBuf,
     child: Option<Child>,
     pid: Arc<AtomicU32>,
 }
@@ -60,7 +64,8 @@ impl Node {
         let peer = links.map_or(listens, |links| {
             links.lead_to(SocketAddr::from(([127, 0, 0, 1], 0)), listens, Some(pid.clone()))
         });
-        Self { proxy, peer, admin_tls, admin, data, listens, program: program.to_owned(), child: None, pid }
+        let (program, environment) = (program.to_owned(), BTreeMap::new());
+        Self { proxy, peer, admin_tls, admin, data, environment, program, listens, child: None, pid }
     }
 
     fn spawn(&self) -> Child {
@@ -70,6 +75,7 @@ impl Node {
             .arg(&self.data)
             .args(["--proxy", &self.proxy.to_string(), "--admin", &self.admin_tls.to_string()])
             .args(["--peer", &self.listens.to_string(), "--advertise", &self.peer.to_string()])
+            .envs(&self.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -90,12 +96,27 @@ impl Node {
 
     /// Starts it, and waits until it answers on its socket.
     pub fn start(&mut self) {
-        self.child = Some(self.spawn());
-        until("a node answers on its socket", || {
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            assert!(ended.is_none(), "the node ended: {ended:?}\n{}", self.log_text());
-            self.admin.ask("GET", "/healthz", &Value::Null).ok()
-        });
+        let started = self.try_start();
+        assert!(started.is_ok(), "the node ended: {started:?}\n{}", self.log_text());
+    }
+
+    /// Starts it, and waits until it answers on its socket or has ended by itself.
+    ///
+    /// # Errors
+    /// How it ended, if it did.
+    pub fn try_start(&mut self) -> Result<(), ExitStatus> {
+        let mut child = self.spawn();
+        until("a node answers on its socket or ends", || match child.try_wait() {
+            Ok(Some(ended)) => Some(Err(ended)),
+            _ => self.admin.ask("GET", "/healthz", &Value::Null).ok().map(|_| Ok(())),
+        })?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// The id of its process; none if it was ended.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Starts it, and waits until it ends by itself.

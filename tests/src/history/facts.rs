@@ -11,7 +11,7 @@ fn value(spec: &Json) -> Value {
 }
 
 /// What `answer` says to `asked` by a client that knows routes with this prefix alone.
-pub(super) fn told(asked: &Asked, answer: &Answer, prefix: &str) -> Told {
+pub(crate) fn told(asked: &Asked, answer: &Answer, prefix: &str) -> Told {
     let said = answer.json();
     let text = || format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body));
     let revision = |field: &str| said[field].as_u64();

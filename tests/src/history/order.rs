@@ -15,7 +15,15 @@ pub(super) fn check(history: &History) -> Vec<String> {
     gaps(history, &made, &mut wrong);
     real_time(history, &mut wrong);
     bases(history, &mut wrong);
-    contents(history, &made, &mut wrong);
+    contents(history, &made, &history.operations, &mut wrong);
+    wrong
+}
+
+/// Every way in which what was seen at a revision can't be what the writes up to it made.
+pub(crate) fn seen(history: &History, reads: &[Operation]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let made = made(history, &mut wrong);
+    contents(history, &made, reads, &mut wrong);
     wrong
 }
 
@@ -92,8 +100,8 @@ fn bases(history: &History, wrong: &mut Vec<String>) {
 }
 
 /// A read of all routes at a revision saw what the writes up to it made.
-fn contents(history: &History, made: &Made<'_>, wrong: &mut Vec<String>) {
-    for operation in &history.operations {
+fn contents(history: &History, made: &Made<'_>, reads: &[Operation], wrong: &mut Vec<String>) {
+    for operation in reads {
         let (Asked::ReadAll, Told::Saw(seen, Some(revision))) = (&operation.asked, &operation.told) else {
             continue;
         };
