@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use crate::{
     Member,
-    history::{Asked, Operation, facts},
+    history::{Asked, Operation, Told, facts},
+    until,
 };
 
 /// Between two looks at a node.
@@ -141,4 +142,17 @@ fn sample(node: &str, status: &Value) -> Option<Sample> {
         quorum: status["quorum"].as_bool()?,
         members: status["members"].as_array()?.iter().filter_map(|member| member["id"].as_u64()).collect(),
     })
+}
+
+/// All routes of this prefix as a node gives them, everything considered that was acknowledged; asked until a leader says so.
+pub fn last_read(member: &Member, began: Instant, prefix: &str) -> Operation {
+    let now_us = || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let (called_us, node) = (now_us(), member.name.clone());
+    let target = "/v1/routes?limit=10000&consistency=linearizable";
+    let told = until("a node can be read at the end", || {
+        let answer = member.admin.ask("GET", target, &Value::Null).ok()?;
+        let told = facts::told(&Asked::ReadAll, &answer, prefix);
+        matches!(told, Told::Saw(..)).then_some(told)
+    });
+    Operation { client: 0, node, called_us, returned_us: now_us(), asked: Asked::ReadAll, told }
 }

@@ -2,6 +2,11 @@
 
 pub mod compose;
 pub mod disk;
+pub mod fault;
+pub mod figures;
 pub mod fleet;
 pub mod havoc;
+pub mod matrix;
 pub mod power;
+pub mod stage;
+pub mod traffic;

@@ -9,7 +9,8 @@ use std::{
 
 use chaos::{
     compose::{Compose, Options, Ways},
-    havoc,
+    fault, havoc,
+    matrix::{self, Row},
     power::{self, Disks},
 };
 use clap::{Parser, Subcommand};
@@ -69,6 +70,21 @@ enum Command {
         #[arg(long, default_value = "chaos-kept")]
         keep: PathBuf,
     },
+    /// Does everything that can be done to a cluster, each to clusters of its own, and prints a table of what came of it
+    Matrix {
+        /// Only faults in whose names this is
+        #[arg(long, value_name = "NAME")]
+        fault: Option<String>,
+        /// How often each is done
+        #[arg(long, default_value_t = 20)]
+        runs: u64,
+        /// The first run's seed; each one after has the next
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Where logs, history and figures of runs that did not hold are kept
+        #[arg(long, default_value = "chaos-kept")]
+        keep: PathBuf,
+    },
     /// Judges a history that was kept
     Judge {
         /// The file
@@ -99,6 +115,9 @@ fn main() -> ExitCode {
             let disks = if disorder { Disks::Disorderly } else { Disks::Plain };
             each(seed, count, |seed| power(nodes, losses, seed, disks, &keep))
         }
+        Command::Matrix { fault, runs, seed, keep } => {
+            matrix(fault.as_deref().unwrap_or_default(), runs, seed, &keep)
+        }
         Command::Judge { history } => match History::read(&history) {
             Ok(history) => told(&history),
             Err(error) => {
@@ -126,6 +145,30 @@ fn each(first: u64, count: u64, run: impl Fn(u64) -> bool) -> bool {
     }
     println!("{} of {count} held; seeds that did not: {failed:?}", count - failed.len() as u64);
     failed.is_empty()
+}
+
+/// Does each fault in whose name this is so many times; whether everything held.
+fn matrix(name: &str, runs: u64, first: u64, keep: &Path) -> bool {
+    let faults = fault::all().into_iter().filter(|fault| fault.name.contains(name));
+    let mut rows: Vec<Row> = faults.map(|fault| Row { fault, runs: Vec::new() }).collect();
+    // One round after the other, so that all have been done if it is ended early.
+    for seed in first..first + runs {
+        for row in &mut rows {
+            let began = Instant::now();
+            let run = matrix::run(row.fault, seed, keep);
+            println!(
+                "{}, seed {seed}: {:.0} s: {:?}",
+                row.fault.name,
+                began.elapsed().as_secs_f64(),
+                run.figures.0
+            );
+            run.wrong.iter().take(5).for_each(|wrong| println!("  {wrong}"));
+            row.runs.push(run);
+        }
+        let not_run = if name.is_empty() { fault::NOT_RUN } else { &[] };
+        println!("\n{}", matrix::table(&rows, not_run));
+    }
+    rows.iter().flat_map(|row| &row.runs).all(|run| run.wrong.is_empty())
 }
 
 /// Has a cluster lose its power, and judges what clients were told.

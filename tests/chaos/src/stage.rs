@@ -1,0 +1,198 @@
+//! A cluster of processes under traffic and writes, on which one fault is wrought, and everything that is seen of it.
+
+mod end;
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use phalanx_tests::{
+    Cluster, Origin, Watch,
+    dice::Dice,
+    history::{Pace, Recording},
+    http,
+    invariant::{Burden, Damaged, Retried, Spell},
+    until,
+};
+use tempfile::TempDir;
+
+pub use self::end::Ended;
+use crate::{
+    disk::Disk,
+    figures::{Figure, Figures},
+    traffic::Traffic,
+};
+
+/// What is written: routes of this prefix.
+const PREFIX: &str = "r";
+/// So that faults fall into writes, and traffic is not slowed down.
+const PACE: Pace = Pace { clients: 6, rest_ms: 5..30 };
+/// Writes that are acknowledged before a fault and after it.
+const WRITES: usize = 40;
+
+/// Everything around a fault.
+pub struct Stage {
+    /// The nodes, whose ways can be cut.
+    pub cluster: Cluster,
+    /// Their disks, in the same order, if they are ours.
+    pub disks: Vec<Disk>,
+    /// What comes from the run's seed.
+    pub dice: Dice,
+    /// What is measured.
+    pub figures: Figures,
+    /// Damages, and what came of them.
+    pub damaged: Vec<Damaged>,
+    /// What was asked twice.
+    pub retried: Vec<Retried>,
+    /// What clients of nodes are given.
+    pub traffic: Traffic,
+    /// Clients of the admin API.
+    pub recording: Recording,
+    /// The term in which the fault begins, and elections that it calls for.
+    term: (u64, u64),
+    spells: Vec<Spell>,
+    watch: Watch,
+    /// Where the disks are mounted, or the data is. Goes after them.
+    _folders: TempDir,
+    _origin: Origin,
+}
+
+impl Stage {
+    /// Forms a cluster, has traffic go through all nodes and writes come in by all, and waits until it does.
+    ///
+    /// # Errors
+    /// Where this machine does not mount disks of ours, if there are to be any.
+    pub fn set(nodes: usize, disks: bool, seed: u64) -> io::Result<Self> {
+        let folders = TempDir::new()?;
+        let (mut mounted, mut paths) = (Vec::new(), Vec::new());
+        for place in 0..nodes {
+            let path = folders.path().join(format!("node{}", place + 1));
+            if disks {
+                std::fs::create_dir(&path)?;
+                mounted.push(Disk::mount(&path)?);
+            }
+            paths.push(path);
+        }
+        let (cluster, origin) = (Cluster::form_linked_in(paths, seed), Origin::start());
+        cluster.route_to(&origin, 0);
+        let recording = Recording::start(&cluster.members(), PREFIX, seed, &PACE);
+        let began = Instant::now() - recording.elapsed();
+        let (traffic, watch) = (Traffic::new(began), Watch::new(began, PREFIX));
+        let term = (cluster.term(), 0);
+        let mut stage = Self {
+            cluster,
+            disks: mounted,
+            dice: Dice::new(seed, u64::MAX),
+            figures: Figures::default(),
+            damaged: Vec::new(),
+            retried: Vec::new(),
+            traffic,
+            recording,
+            term,
+            spells: Vec::new(),
+            watch,
+            _folders: folders,
+            _origin: origin,
+        };
+        (0..nodes).for_each(|place| stage.looks_at(place));
+        stage.goes_on();
+        stage.term.0 = stage.cluster.term();
+        Ok(stage)
+    }
+
+    /// Has clients ask the node at this place, which is a member, and looks at it.
+    pub fn looks_at(&mut self, place: usize) {
+        let member = self.cluster.members().swap_remove(place);
+        self.traffic.add(&member);
+        self.watch.add(member);
+    }
+
+    /// Waits until some more writes were acknowledged.
+    pub fn goes_on(&self) {
+        self.recording.goes_on(WRITES);
+    }
+
+    /// Waits for so long, while everything goes on.
+    pub fn lasts(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            std::thread::park_timeout(left);
+        }
+    }
+
+    /// The fault calls for so many elections.
+    pub fn expects_elections(&mut self, elections: u64) {
+        self.term.1 += elections;
+    }
+
+    /// From now on the node at this place has this to bear.
+    pub fn bears(&mut self, place: usize, burden: Burden) {
+        let node = format!("node{}", place + 1);
+        let from_us = self.recording.now_us();
+        self.spells.push(Spell { node, burden, from_us, to_us: u64::MAX });
+    }
+
+    /// From now on it has nothing more to bear.
+    pub fn is_free(&mut self, place: usize) {
+        let (node, now_us) = (format!("node{}", place + 1), self.recording.now_us());
+        let open = self.spells.iter_mut().filter(|spell| spell.node == node && spell.to_us == u64::MAX);
+        open.for_each(|spell| spell.to_us = now_us);
+    }
+
+    /// Measures until there is a leader among these, and gives its place.
+    pub fn elects_among(&mut self, places: &[usize], since: Instant) -> usize {
+        let leader = self.cluster.leader_among(places);
+        self.measure(Figure::NewLeader, since);
+        leader
+    }
+
+    /// Starts a node that was killed, and measures until it serves clients and has what the others have now.
+    pub fn comes_back(&mut self, place: usize) {
+        let since = Instant::now();
+        self.cluster.nodes[place].start();
+        self.serves(place);
+        self.is_free(place);
+        self.catches_up(place, since);
+    }
+
+    /// Waits until the node at this place serves clients.
+    pub fn serves(&self, place: usize) {
+        let proxy = self.cluster.nodes[place].proxy;
+        until("the node serves clients", || {
+            http::get(proxy, "/load", &[]).ok().filter(|answer| answer.status == 200)
+        });
+    }
+
+    /// Measures until the node at this place has what the others have now, and knows who leads.
+    pub fn catches_up(&mut self, place: usize, since: Instant) {
+        let others = self.cluster.others(place);
+        let revision = |place: usize| self.cluster.admin(place).status()["revision"].as_u64();
+        let newest = others.into_iter().filter_map(revision).max();
+        until("the node has caught up", || {
+            let status = self.cluster.admin(place).status();
+            (status["revision"].as_u64() >= newest && status["quorum"] == true).then_some(())
+        });
+        self.measure(Figure::CaughtUp, since);
+    }
+
+    /// Measures until all have what one has now, and agree on a leader.
+    pub fn converges(&mut self, since: Instant) {
+        let all = 0..self.cluster.nodes.len();
+        let status = |place: usize| self.cluster.admin(place).status();
+        let newest = all.clone().filter_map(|place| status(place)["revision"].as_u64()).max();
+        until("all nodes have the newest config, and agree on a leader", || {
+            let said: Vec<_> = all.clone().map(status).collect();
+            let agree = |it: &serde_json::Value| {
+                it["revision"].as_u64() >= newest && it["quorum"] == true && it["leader"] == said[0]["leader"]
+            };
+            said.iter().all(agree).then_some(())
+        });
+        self.measure(Figure::CaughtUp, since);
+    }
+
+    /// Takes the time since then as this figure.
+    pub fn measure(&mut self, figure: Figure, since: Instant) {
+        self.figures.add(figure, since.elapsed().as_secs_f64());
+    }
+}

@@ -1,0 +1,76 @@
+//! What is left of a run once all nodes were left in peace.
+
+use super::{PREFIX, Stage};
+use crate::figures::{Figure, Figures, quantile};
+use phalanx_tests::{
+    Member,
+    history::{Operation, Told},
+    invariant::{Observed, Violation},
+    watch,
+};
+
+/// What came of a run.
+pub struct Ended {
+    /// What was measured.
+    pub figures: Figures,
+    /// What was observed.
+    pub observed: Observed,
+    /// How it breaks promises.
+    pub violations: Vec<Violation>,
+    /// The logs of the nodes, by their names.
+    pub logs: Vec<(String, String)>,
+}
+
+impl Stage {
+    /// Ends everything, reads what is there, and judges.
+    pub fn end(mut self) -> Ended {
+        let now_us = self.recording.now_us();
+        self.spells.iter_mut().for_each(|spell| spell.to_us = spell.to_us.min(now_us));
+        let term = self.cluster.nodes.iter().filter_map(|node| node.admin.status()["term"].as_u64()).max();
+        let extra = term.unwrap_or_default().saturating_sub(self.term.0 + self.term.1);
+        let elapsed = self.recording.elapsed();
+        let began = std::time::Instant::now() - elapsed;
+        let history = self.recording.stop();
+        let served = self.traffic.stop();
+        let seen = self.watch.stop();
+        let status = |member: &Member| member.admin.status();
+        let is_in = |member: &Member| {
+            let status = status(member);
+            status["node_id"].is_u64() && status["removed"] != true
+        };
+        let members: Vec<Member> = self.cluster.members().into_iter().filter(is_in).collect();
+        let finals = members.iter().map(|member| watch::last_read(member, began, PREFIX)).collect();
+        let logs = self.cluster.nodes.iter().zip(1..);
+        let logs = logs.map(|(node, number)| (format!("node{number}"), node.log_text())).collect();
+        let observed = Observed {
+            history,
+            seen,
+            finals,
+            spells: self.spells,
+            failures: served.failures,
+            retried: self.retried,
+            damaged: self.damaged,
+        };
+        let mut writes: Vec<u64> = acknowledged(&observed.history.operations).collect();
+        writes.sort_unstable();
+        let mut figures = self.figures;
+        figures.add(Figure::Failed, count(observed.failures_of_healthy().count()));
+        figures.add(Figure::Lost, count(observed.lost()));
+        figures.add(Figure::Elections, count(usize::try_from(extra).unwrap_or(usize::MAX)));
+        if let Some(us) = quantile(&writes, 99, 100) {
+            figures.add(Figure::WriteP99, std::time::Duration::from_micros(us).as_secs_f64() * 1_000.0);
+        }
+        let violations = observed.violations();
+        Ended { figures, observed, violations, logs }
+    }
+}
+
+fn count(number: usize) -> f64 {
+    u32::try_from(number).unwrap_or(u32::MAX).into()
+}
+
+/// How long acknowledged writes took, in microseconds.
+fn acknowledged(operations: &[Operation]) -> impl Iterator<Item = u64> {
+    let made = operations.iter().filter(|operation| matches!(operation.told, Told::Made(_)));
+    made.map(|operation| operation.returned_us - operation.called_us)
+}

@@ -1,0 +1,100 @@
+//! Clients of every node, all the while: what failed, and how long answers took.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use phalanx_tests::{Member, http, invariant::Failure};
+
+/// Clients of each node, each on a connection that stays.
+const CLIENTS: u32 = 2;
+/// From one request of a client to the next.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What clients were given, in microseconds since the beginning.
+#[derive(Debug, Clone, Default)]
+pub struct Served {
+    /// Requests that failed.
+    pub failures: Vec<Failure>,
+    /// When each request began, and how long it took, of those that were served.
+    pub latencies: Vec<(u64, u64)>,
+}
+
+struct Shared {
+    began: Instant,
+    served: Mutex<Served>,
+    stop: AtomicBool,
+}
+
+/// The clients.
+pub struct Traffic {
+    shared: Arc<Shared>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Traffic {
+    /// Begins with nobody. Times are since `began`.
+    pub fn new(began: Instant) -> Self {
+        let shared = Shared { began, served: Mutex::default(), stop: AtomicBool::new(false) };
+        Self { shared: Arc::new(shared), clients: Vec::new() }
+    }
+
+    /// Asks this node, too.
+    pub fn add(&mut self, member: &Member) {
+        for _ in 0..CLIENTS {
+            let (shared, member) = (self.shared.clone(), member.clone());
+            self.clients.push(thread::spawn(move || {
+                let mut connection = None;
+                while !shared.stop.load(Ordering::Relaxed) {
+                    let began_us = shared.now_us();
+                    let answer = http::get_on(&mut connection, member.proxy, "/load");
+                    let ended_us = shared.now_us();
+                    let why = match answer {
+                        Ok(answer) if answer.status == 200 => None,
+                        Ok(answer) => Some(format!("status {}", answer.status)),
+                        Err(error) => Some(error.to_string()),
+                    };
+                    let node = member.name.clone();
+                    match why {
+                        None => shared.lock().latencies.push((began_us, ended_us - began_us)),
+                        Some(why) => shared.lock().failures.push(Failure { node, began_us, ended_us, why }),
+                    }
+                    thread::park_timeout(PAUSE);
+                }
+            }));
+        }
+    }
+
+    /// How long the half of the requests took at most that began in this time, in microseconds; none: there were none.
+    pub fn median_us(&self, from_us: u64, to_us: u64) -> Option<u64> {
+        let served = self.shared.lock();
+        let within = served.latencies.iter().filter(|(at, _)| (from_us..to_us).contains(at));
+        let mut took: Vec<u64> = within.map(|(_, took)| *took).collect();
+        took.sort_unstable();
+        took.get(took.len() / 2).copied()
+    }
+
+    /// Ends it; gives what clients were given.
+    pub fn stop(self) -> Served {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.join().expect("a client does not panic");
+        }
+        std::mem::take(&mut *self.shared.lock())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Served> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
