@@ -15,7 +15,7 @@ pub enum Figure {
     CaughtUp,
     /// Elections beyond the one that the fault calls for.
     Elections,
-    /// Milliseconds in which 99 of 100 acknowledged writes were acknowledged.
+    /// Milliseconds in which 99 of 100 writes were acknowledged, or given up with an outcome that nobody knows.
     WriteP99,
     /// Seconds until a leader that was held knew that it is none.
     SteppedDown,

@@ -8,5 +8,7 @@ pub mod fleet;
 pub mod havoc;
 pub mod matrix;
 pub mod power;
+pub mod soak;
 pub mod stage;
+pub mod target;
 pub mod traffic;

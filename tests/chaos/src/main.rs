@@ -12,6 +12,7 @@ use chaos::{
     fault, havoc,
     matrix::{self, Row},
     power::{self, Disks},
+    soak::{self, Needs, Trend},
 };
 use clap::{Parser, Subcommand};
 use phalanx_tests::{
@@ -72,9 +73,9 @@ enum Command {
     },
     /// Does everything that can be done to a cluster, each to clusters of its own, and prints a table of what came of it
     Matrix {
-        /// Only faults in whose names this is
+        /// Only faults in whose names this is; several may be given
         #[arg(long, value_name = "NAME")]
-        fault: Option<String>,
+        fault: Vec<String>,
         /// How often each is done
         #[arg(long, default_value_t = 20)]
         runs: u64,
@@ -84,6 +85,15 @@ enum Command {
         /// Where logs, history and figures of runs that did not hold are kept
         #[arg(long, default_value = "chaos-kept")]
         keep: PathBuf,
+    },
+    /// Has a cluster run for a long time under traffic, changes and faults, and says whether what its nodes need grows
+    Soak {
+        /// For how long
+        #[arg(long, default_value_t = 60)]
+        minutes: usize,
+        /// What happens comes from it
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Judges a history that was kept
     Judge {
@@ -115,9 +125,8 @@ fn main() -> ExitCode {
             let disks = if disorder { Disks::Disorderly } else { Disks::Plain };
             each(seed, count, |seed| power(nodes, losses, seed, disks, &keep))
         }
-        Command::Matrix { fault, runs, seed, keep } => {
-            matrix(fault.as_deref().unwrap_or_default(), runs, seed, &keep)
-        }
+        Command::Matrix { fault, runs, seed, keep } => matrix(&fault, runs, seed, &keep),
+        Command::Soak { minutes, seed } => soak(minutes, seed),
         Command::Judge { history } => match History::read(&history) {
             Ok(history) => told(&history),
             Err(error) => {
@@ -147,9 +156,11 @@ fn each(first: u64, count: u64, run: impl Fn(u64) -> bool) -> bool {
     failed.is_empty()
 }
 
-/// Does each fault in whose name this is so many times; whether everything held.
-fn matrix(name: &str, runs: u64, first: u64, keep: &Path) -> bool {
-    let faults = fault::all().into_iter().filter(|fault| fault.name.contains(name));
+/// Does each fault in whose name one of these is, or every fault, so many times; whether everything held.
+fn matrix(names: &[String], runs: u64, first: u64, keep: &Path) -> bool {
+    let faults = fault::all()
+        .into_iter()
+        .filter(|fault| names.is_empty() || names.iter().any(|name| fault.name.contains(name.as_str())));
     let mut rows: Vec<Row> = faults.map(|fault| Row { fault, runs: Vec::new() }).collect();
     // One round after the other, so that all have been done if it is ended early.
     for seed in first..first + runs {
@@ -165,10 +176,29 @@ fn matrix(name: &str, runs: u64, first: u64, keep: &Path) -> bool {
             run.wrong.iter().take(5).for_each(|wrong| println!("  {wrong}"));
             row.runs.push(run);
         }
-        let not_run = if name.is_empty() { fault::NOT_RUN } else { &[] };
-        println!("\n{}", matrix::table(&rows, not_run));
+        let not_run = if names.is_empty() { fault::not_run() } else { Vec::new() };
+        println!("\n{}", matrix::table(&rows, &not_run));
     }
     rows.iter().flat_map(|row| &row.runs).all(|run| run.wrong.is_empty())
+}
+
+/// Has a cluster run for so long, and prints a table of what it needed; whether nothing grew or failed.
+fn soak(minutes: usize, seed: u64) -> bool {
+    let soaked = soak::soak(minutes, seed);
+    let mut held = soaked.failed == 0 && soaked.violations.is_empty();
+    println!("\n| node | | mean | an hour | |\n|---|---|---|---|---|");
+    for (number, needs) in (1..).zip(&soaked.needs) {
+        for (name, need) in Needs::ALL {
+            let values: Vec<u64> = needs.iter().map(need).collect();
+            let Some(Trend { mean, per_hour, grows }) = soak::trend(&values) else { continue };
+            let verdict = if grows { "**growing**" } else { "flat" };
+            println!("| node{number} | {name} | {mean:.0} | {per_hour:+.0} | {verdict} |");
+            held &= !grows;
+        }
+    }
+    println!("\n{minutes} minutes: {} requests failed; {} operations", soaked.failed, soaked.operations);
+    soaked.violations.iter().for_each(|violation| println!("{violation}"));
+    held
 }
 
 /// Has a cluster lose its power, and judges what clients were told.

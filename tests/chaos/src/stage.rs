@@ -15,12 +15,14 @@ use phalanx_tests::{
     invariant::{Burden, Damaged, Retried, Spell},
     until,
 };
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use self::end::Ended;
 use crate::{
     disk::Disk,
     figures::{Figure, Figures},
+    target::Targets,
     traffic::Traffic,
 };
 
@@ -30,6 +32,9 @@ const PREFIX: &str = "r";
 const PACE: Pace = Pace { clients: 6, rest_ms: 5..30 };
 /// Writes that are acknowledged before a fault and after it.
 const WRITES: usize = 40;
+
+/// Below which two targets are asked that may be broken, and have 300 ms to answer.
+pub const BRITTLE: &str = "/brittle";
 
 /// Everything around a fault.
 pub struct Stage {
@@ -47,6 +52,8 @@ pub struct Stage {
     pub retried: Vec<Retried>,
     /// What clients of nodes are given.
     pub traffic: Traffic,
+    /// What answers to [`BRITTLE`], and may not.
+    pub targets: Targets,
     /// Clients of the admin API.
     pub recording: Recording,
     /// The term in which the fault begins, and elections that it calls for.
@@ -76,6 +83,8 @@ impl Stage {
         }
         let (cluster, origin) = (Cluster::form_linked_in(paths, seed), Origin::start());
         cluster.route_to(&origin, 0);
+        let targets = Targets::start(2);
+        route_brittle(&cluster, &targets);
         let recording = Recording::start(&cluster.members(), PREFIX, seed, &PACE);
         let began = Instant::now() - recording.elapsed();
         let (traffic, watch) = (Traffic::new(began), Watch::new(began, PREFIX));
@@ -88,6 +97,7 @@ impl Stage {
             damaged: Vec::new(),
             retried: Vec::new(),
             traffic,
+            targets,
             recording,
             term,
             spells: Vec::new(),
@@ -124,6 +134,12 @@ impl Stage {
     /// The fault calls for so many elections.
     pub fn expects_elections(&mut self, elections: u64) {
         self.term.1 += elections;
+    }
+
+    /// What was up to now is no part of the fault.
+    pub fn begins_now(&mut self) {
+        self.term = (self.cluster.term(), 0);
+        self.figures = Figures::default();
     }
 
     /// From now on the node at this place has this to bear.
@@ -183,7 +199,7 @@ impl Stage {
         let newest = all.clone().filter_map(|place| status(place)["revision"].as_u64()).max();
         until("all nodes have the newest config, and agree on a leader", || {
             let said: Vec<_> = all.clone().map(status).collect();
-            let agree = |it: &serde_json::Value| {
+            let agree = |it: &Value| {
                 it["revision"].as_u64() >= newest && it["quorum"] == true && it["leader"] == said[0]["leader"]
             };
             said.iter().all(agree).then_some(())
@@ -195,4 +211,16 @@ impl Stage {
     pub fn measure(&mut self, figure: Figure, since: Instant) {
         self.figures.add(figure, since.elapsed().as_secs_f64());
     }
+}
+
+fn route_brittle(cluster: &Cluster, targets: &Targets) {
+    let addresses: Vec<Value> =
+        targets.addresses().map(|address| json!({"address": address.to_string()})).collect();
+    let document = json!({
+        "version": 1,
+        "upstreams": {"brittle": {"targets": addresses, "timeout": {"response": "300ms"}}},
+        "routes": {"brittle": {"match": [{"path": {"prefix": BRITTLE}}], "upstream": "brittle"}},
+    });
+    let body = json!({"document": document.to_string()});
+    cluster.admin(0).must("POST", "/v1/apply?wait=all", &body);
 }

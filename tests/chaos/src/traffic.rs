@@ -21,8 +21,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Served {
     /// Requests that failed.
     pub failures: Vec<Failure>,
-    /// When each request began, and how long it took, of those that were served.
-    pub latencies: Vec<(u64, u64)>,
+    /// Of those that were served: by which node, in the order in which nodes came in, when each began, and how long it took.
+    pub latencies: Vec<(usize, u64, u64)>,
 }
 
 struct Shared {
@@ -34,6 +34,7 @@ struct Shared {
 /// The clients.
 pub struct Traffic {
     shared: Arc<Shared>,
+    nodes: usize,
     clients: Vec<JoinHandle<()>>,
 }
 
@@ -41,11 +42,13 @@ impl Traffic {
     /// Begins with nobody. Times are since `began`.
     pub fn new(began: Instant) -> Self {
         let shared = Shared { began, served: Mutex::default(), stop: AtomicBool::new(false) };
-        Self { shared: Arc::new(shared), clients: Vec::new() }
+        Self { shared: Arc::new(shared), nodes: 0, clients: Vec::new() }
     }
 
     /// Asks this node, too.
     pub fn add(&mut self, member: &Member) {
+        let place = self.nodes;
+        self.nodes += 1;
         for _ in 0..CLIENTS {
             let (shared, member) = (self.shared.clone(), member.clone());
             self.clients.push(thread::spawn(move || {
@@ -61,7 +64,7 @@ impl Traffic {
                     };
                     let node = member.name.clone();
                     match why {
-                        None => shared.lock().latencies.push((began_us, ended_us - began_us)),
+                        None => shared.lock().latencies.push((place, began_us, ended_us - began_us)),
                         Some(why) => shared.lock().failures.push(Failure { node, began_us, ended_us, why }),
                     }
                     thread::park_timeout(PAUSE);
@@ -70,11 +73,15 @@ impl Traffic {
         }
     }
 
-    /// How long the half of the requests took at most that began in this time, in microseconds; none: there were none.
-    pub fn median_us(&self, from_us: u64, to_us: u64) -> Option<u64> {
+    /// How long the half of the requests took at most that began in this time, in microseconds, at the node that came in
+    /// in this place, or at any; none: there were none.
+    pub fn median_us(&self, node: Option<usize>, from_us: u64, to_us: u64) -> Option<u64> {
         let served = self.shared.lock();
-        let within = served.latencies.iter().filter(|(at, _)| (from_us..to_us).contains(at));
-        let mut took: Vec<u64> = within.map(|(_, took)| *took).collect();
+        let within = served
+            .latencies
+            .iter()
+            .filter(|(place, at, _)| node.is_none_or(|node| node == *place) && (from_us..to_us).contains(at));
+        let mut took: Vec<u64> = within.map(|(_, _, took)| *took).collect();
         took.sort_unstable();
         took.get(took.len() / 2).copied()
     }

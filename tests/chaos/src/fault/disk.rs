@@ -78,7 +78,8 @@ fn slow(stage: &mut Stage, ms: u64) {
     let median = |stage: &Stage| {
         let from_us = stage.recording.now_us();
         stage.lasts(COMPARED);
-        let median = stage.traffic.median_us(from_us, stage.recording.now_us()).expect("requests are served");
+        let median =
+            stage.traffic.median_us(None, from_us, stage.recording.now_us()).expect("requests are served");
         u32::try_from(median).map_or(f64::INFINITY, f64::from)
     };
     let before = median(stage);

@@ -1,11 +1,14 @@
 //! Packets are late and lost.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use phalanx_tests::links::Weather;
 
 use super::Fault;
 use crate::figures::Figure::{CaughtUp, Failed, Lost};
+
+/// How long it lasts: few writes get through.
+const SPELL: Duration = Duration::from_secs(20);
 
 pub(super) const FAULTS: &[Fault] = &[Fault {
     name: "30 % loss, 100 ± 50 ms delay",
@@ -14,7 +17,7 @@ pub(super) const FAULTS: &[Fault] = &[Fault {
     bars: &[(Failed, 0.0), (Lost, 0.0), (CaughtUp, 5.0)],
     strike: |stage| {
         stage.cluster.links().set_weather(&Weather { loss_percent: 30, delay_ms: 50..150 });
-        stage.goes_on();
+        stage.lasts(SPELL);
         stage.cluster.heal();
         stage.converges(Instant::now());
     },

@@ -51,7 +51,7 @@ impl Stage {
             retried: self.retried,
             damaged: self.damaged,
         };
-        let mut writes: Vec<u64> = acknowledged(&observed.history.operations).collect();
+        let mut writes: Vec<u64> = took(&observed.history.operations).collect();
         writes.sort_unstable();
         let mut figures = self.figures;
         figures.add(Figure::Failed, count(observed.failures_of_healthy().count()));
@@ -69,8 +69,8 @@ fn count(number: usize) -> f64 {
     u32::try_from(number).unwrap_or(u32::MAX).into()
 }
 
-/// How long acknowledged writes took, in microseconds.
-fn acknowledged(operations: &[Operation]) -> impl Iterator<Item = u64> {
-    let made = operations.iter().filter(|operation| matches!(operation.told, Told::Made(_)));
-    made.map(|operation| operation.returned_us - operation.called_us)
+/// How long writes took in microseconds: until they were acknowledged, or at least, where they were given up.
+fn took(operations: &[Operation]) -> impl Iterator<Item = u64> {
+    let writes = operations.iter().filter(|it| it.is_open() || matches!(it.told, Told::Made(_)));
+    writes.map(|operation| operation.returned_us - operation.called_us)
 }

@@ -1,0 +1,117 @@
+//! A cluster under traffic, changes and faults for a long time: what its nodes need, minute by minute, and whether it grows.
+//!
+//! No node is killed: a new process needs what a new process needs. What clients of the admin API are told is judged each minute.
+
+mod needs;
+mod trend;
+
+use std::time::{Duration, Instant};
+
+use phalanx_tests::{
+    Cluster, Origin,
+    dice::Dice,
+    history::{self, Pace, Recording},
+};
+use serde_json::{Value, json};
+
+pub use self::{
+    needs::{Need, Needs},
+    trend::{Trend, trend},
+};
+use crate::traffic::Traffic;
+
+/// As much as leaves a small machine some rest.
+const PACE: Pace = Pace { clients: 4, rest_ms: 20..60 };
+const MINUTE: Duration = Duration::from_secs(60);
+/// How long a fault lasts.
+const SPELL: Duration = Duration::from_secs(6);
+
+/// What came of it.
+pub struct Soaked {
+    /// By node, what it needed each minute.
+    pub needs: Vec<Vec<Needs>>,
+    /// Requests that failed.
+    pub failed: usize,
+    /// Operations of clients of the admin API, and what is wrong with them.
+    pub operations: usize,
+    /// What could not be.
+    pub violations: Vec<String>,
+}
+
+/// Has a cluster of three run for so many minutes, and tells of each.
+pub fn soak(minutes: usize, seed: u64) -> Soaked {
+    let (cluster, origin) = (Cluster::form_linked(3), Origin::start());
+    cluster.route_to(&origin, 0);
+    let began = Instant::now();
+    let mut traffic = Traffic::new(began);
+    cluster.members().iter().for_each(|member| traffic.add(member));
+    let mut dice = Dice::new(seed, u64::MAX);
+    let mut soaked = Soaked { needs: vec![Vec::new(); 3], failed: 0, operations: 0, violations: Vec::new() };
+    for minute in 0..minutes {
+        // A minute's idempotency keys are its own, as its routes are.
+        let prefix = format!("m{minute}-");
+        let recording = Recording::start(&cluster.members(), &prefix, seed + minute as u64, &PACE);
+        let (from_us, end) = (us(began), Instant::now() + MINUTE);
+        while Instant::now() < end {
+            rest(SPELL);
+            hurt(&cluster, &mut dice);
+        }
+        recording.goes_on(10);
+        let history = recording.stop();
+        soaked.operations += history.operations.len();
+        soaked.violations.extend(history::judge(&history).into_iter().map(|violation| violation.0));
+        clear(&cluster, &prefix);
+        for (place, needs) in soaked.needs.iter_mut().enumerate() {
+            let median_us = traffic.median_us(Some(place), from_us, us(began)).unwrap_or_default();
+            needs.push(Needs::of(&cluster.nodes[place], median_us));
+        }
+        let last: Vec<_> = soaked.needs.iter().filter_map(|needs| needs.last()).collect();
+        println!("minute {}: {last:?}", minute + 1);
+    }
+    soaked.failed = traffic.stop().failures.len();
+    soaked
+}
+
+fn us(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn rest(time: Duration) {
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+}
+
+/// Does something to a node, for a while.
+fn hurt(cluster: &Cluster, dice: &mut Dice) {
+    let place = *dice.one(&[0, 1, 2]);
+    let other = (place + 1) % 3;
+    match dice.below(4) {
+        0 => cluster.isolate(place),
+        1 => cluster.others(place).into_iter().for_each(|other| cluster.cut(other, place)),
+        2 => {
+            cluster.cut(place, other);
+            cluster.cut(other, place);
+        }
+        _ => {
+            let to = json!({"node_id": cluster.admin(place).status()["node_id"]});
+            // It may lead already, or nobody may.
+            let _ = cluster.admin(other).ask("POST", "/v1/cluster/transfer", &to);
+        }
+    }
+    rest(SPELL);
+    cluster.heal();
+}
+
+/// Removes what was written, so that the config stays as large as it was.
+fn clear(cluster: &Cluster, prefix: &str) {
+    let leader = cluster.leader();
+    for name in cluster.admin(leader).routes().1.keys().filter(|name| name.starts_with(prefix)) {
+        let admin = cluster.admin(leader);
+        phalanx_tests::until("a route is deleted", || {
+            let deleted = admin.ask("DELETE", &format!("/v1/routes/{name}"), &Value::Null).ok()?;
+            matches!(deleted.status, 200 | 404).then_some(())
+        });
+    }
+}
