@@ -1,9 +1,6 @@
 //! Nodes come and go, while other things happen.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use phalanx_tests::{
     invariant::{Burden, Retried},
@@ -116,7 +113,7 @@ pub(super) const FAULTS: &[Fault] = &[
 ];
 
 /// Starts one more node, which is in no cluster yet; gives its place.
-fn add(stage: &mut Stage) -> usize {
+pub(super) fn add(stage: &mut Stage) -> usize {
     stage.cluster.add();
     stage.cluster.nodes.len() - 1
 }
@@ -128,7 +125,7 @@ fn ticket(stage: &Stage, via: usize) -> Value {
 }
 
 /// Has the node at this place join by way of another, twice; gives its id.
-fn join(stage: &mut Stage, place: usize, via: usize) -> u64 {
+pub(super) fn join(stage: &mut Stage, place: usize, via: usize) -> u64 {
     let body = ticket(stage, via);
     let id = twice(stage, place, "POST", "/v1/cluster/join", &body).expect("an id");
     until("the new node serves what the others do", || {
@@ -152,7 +149,7 @@ fn twice(stage: &mut Stage, place: usize, method: &str, target: &str, body: &Val
 }
 
 /// Measures until these see that the node with this id votes, or is no member, and nothing more is to be done.
-fn settles(stage: &mut Stage, places: &[usize], id: u64, since: Instant) {
+pub(super) fn settles(stage: &mut Stage, places: &[usize], id: u64, since: Instant) {
     until("the members are settled", || {
         let settled = |place: &usize| {
             let status = stage.cluster.admin(*place).status();
@@ -181,5 +178,4 @@ fn remove(stage: &mut Stage, place: usize) {
     });
     let out = stage.cluster.admin(place).clone();
     until("the node knows", || (out.status()["removed"] == true || out.status().is_null()).then_some(()));
-    thread::yield_now();
 }
