@@ -19,7 +19,7 @@ use openraft::{Raft, async_runtime::WatchReceiver};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::call::now_ms;
+pub(crate) use self::call::{now_ms, random};
 pub use self::{
     edit::{Admission, Edit, Expect},
     settings::Settings,

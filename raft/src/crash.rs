@@ -21,7 +21,7 @@ use crate::{
     Error, Storage,
     outcomes::{self, OUTCOMES_MAX},
     state::State,
-    types::{Command, Entry, Request, Response, Vote, log_id},
+    types::{Command, Entry, Link, Request, Response, Vote, log_id},
 };
 
 type Answer = openraft::storage::EntryResponder<crate::types::Types>;
@@ -32,9 +32,15 @@ fn put(name: &str, doc: &str) -> Op {
 
 const DOC: &str = r#"{"targets":[{"address":"127.0.0.1:1"}]}"#;
 
-fn entry(index: u64, key: Option<&str>, command: Command) -> Entry {
-    let request = Request { idempotency_key: key.map(Into::into), author: "test".into(), at_ms: 1, command };
+fn linked(index: u64, key: Option<&str>, link: Link, command: Command) -> Entry {
+    let request =
+        Request { idempotency_key: key.map(Into::into), author: "test".into(), at_ms: 1, link, command };
     Entry { log_id: log_id(1, index), payload: EntryPayload::Normal(request) }
+}
+
+/// Each is checked against what the one before it made.
+fn entry(index: u64, key: Option<&str>, command: Command) -> Entry {
+    linked(index, key, Link { id: index, after: if index > 2 { index - 1 } else { 0 } }, command)
 }
 
 fn change(index: u64, base: u64, key: Option<&str>, op: Op) -> Entry {
@@ -78,6 +84,10 @@ async fn apply(storage: &mut Storage, entries: Vec<Entry>) {
 
 async fn write(storage: &mut Storage, entries: Vec<Entry>) {
     storage.log.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
+    if storage.log.last().is_none() {
+        let first = Entry { log_id: log_id(1, 0), payload: EntryPayload::Blank };
+        storage.log.blocking_append([first]).await.unwrap();
+    }
     storage.log.blocking_append(entries.clone()).await.unwrap();
     apply(storage, entries).await;
 }
@@ -142,7 +152,7 @@ async fn what_was_acknowledged_is_there_after_a_crash() {
         same(&after, &expected(&history()));
         assert_eq!(after.config().borrow().pepper.as_ref().unwrap().0, [0xab; 32]);
         assert_eq!(after.log.read_vote().await.unwrap(), Some(Vote::new_committed(1, 1)));
-        assert_eq!(after.log.try_get_log_entries(0..10).await.unwrap(), history());
+        assert_eq!(after.log.try_get_log_entries(1..10).await.unwrap(), history());
         let outcome = Response::Change(Outcome::Applied(Revision(1)));
         let orders = outcomes::fingerprint_of_ops(&[put("orders", DOC)]);
         assert_eq!(after.state_machine.outcome("k", orders).unwrap().unwrap(), outcome);
@@ -166,7 +176,7 @@ async fn a_truncated_log_is_no_loss_and_a_purged_one_neither() {
     storage.log.truncate_after(Some(log_id(1, 3))).await.unwrap();
     drop(storage);
     let mut storage = reopen(dir.path()).await.unwrap();
-    assert_eq!(storage.log.last().unwrap(), Some(log_id(1, 3)));
+    assert_eq!(storage.log.last(), Some(log_id(1, 3)));
     storage.log.purge(log_id(1, 3)).await.unwrap();
     drop(storage);
     let mut storage = reopen(dir.path()).await.unwrap();
@@ -246,7 +256,7 @@ async fn damage_anywhere_is_refused_or_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_gone_or_older_than_the_mark_is_refused() {
+async fn a_log_that_is_gone_or_older_than_the_mark_is_refused() {
     let (dir, older) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut storage = Storage::open(dir.path()).unwrap();
     write(&mut storage, vec![form(1)]).await;
@@ -258,10 +268,53 @@ async fn a_store_that_is_gone_or_older_than_the_mark_is_refused() {
     drop(storage);
     drop(reopen(dir.path()).await.unwrap());
     fs::copy(dir.path().join("high-water"), older.path().join("high-water")).unwrap();
-    let refused = reopen(older.path()).await.err().expect("the store is older").to_string();
-    assert!(refused.contains("store/db") && refused.contains("ended at 3"), "{refused}");
-    fs::remove_dir_all(older.path().join("store")).unwrap();
+    let refused = reopen(older.path()).await.err().expect("the log is older").to_string();
+    assert!(refused.contains("log/0") && refused.contains("ended at 3"), "{refused}");
+    fs::remove_dir_all(older.path().join("log")).unwrap();
     assert!(matches!(reopen(older.path()).await, Err(Error::Storage { .. })));
+}
+
+#[tokio::test]
+async fn after_another_boot_the_store_is_made_anew_whatever_is_in_it() {
+    for has_snapshot in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut storage = Storage::open(dir.path()).unwrap();
+        let mut entries = history();
+        let last = entries.pop().unwrap();
+        write(&mut storage, entries).await;
+        if has_snapshot {
+            storage.state_machine.build_snapshot().await.unwrap();
+            storage.log.purge(log_id(1, 2)).await.unwrap();
+        }
+        storage.log.blocking_append([last.clone()]).await.unwrap();
+        apply(&mut storage, vec![last]).await;
+        drop(storage);
+        drop(reopen(dir.path()).await.unwrap());
+        fs::write(dir.path().join("store/db"), vec![0x5a; 100_000]).unwrap();
+        // Under the same boot it would be damage, and a person is told what to do.
+        let refused = reopen(dir.path()).await.err().expect("the store is damaged").to_string();
+        assert!(refused.contains("store/db") && refused.contains("makes it anew"), "{refused}");
+        fs::write(dir.path().join("store-boot"), "another").unwrap();
+        for _ in 0..2 {
+            same(&reopen(dir.path()).await.unwrap(), &expected(&history()));
+        }
+        // Or it is taken away, as told.
+        fs::remove_dir_all(dir.path().join("store")).unwrap();
+        same(&reopen(dir.path()).await.unwrap(), &expected(&history()));
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_was_not_installed_yet_is_at_the_next_start() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut sender = Storage::open(from.path()).unwrap();
+    write(&mut sender, history()).await;
+    let snapshot = sender.state_machine.build_snapshot().await.unwrap();
+    drop(Storage::open(to.path()).unwrap());
+    fs::copy(snapshot.snapshot.path(), to.path().join("snapshots/current")).unwrap();
+    for _ in 0..2 {
+        same(&reopen(to.path()).await.unwrap(), &expected(&history()));
+    }
 }
 
 #[tokio::test]
@@ -313,9 +366,26 @@ fn the_same_key_gives_the_same_outcome_until_it_is_the_oldest_of_too_many() {
     assert!(matches!(stale, Response::Change(Outcome::Conflict(_))), "{stale:?}");
     assert!(state.outcome("stale", 0).is_none());
     for n in 0..OUTCOMES_MAX as u64 {
-        let (key, base) = (format!("n{n}"), state.config.revision.0);
-        state.apply(&change(4 + n, base, Some(&key), put("a", DOC)), &mut Vec::new());
+        let command = Command::Change(Change { base: state.config.revision, ops: vec![put("a", DOC)] });
+        let link = Link { id: 4 + n, after: state.made_by };
+        state.apply(&linked(4 + n, Some(&format!("n{n}")), link, command), &mut Vec::new());
     }
     assert!(state.outcome("k", 0).is_none());
     assert!(state.outcome("n0", 0).is_some());
+}
+
+#[test]
+fn a_change_applies_after_its_own_predecessor_alone_and_not_after_another_of_that_revision() {
+    let mut state = State::default();
+    let mut apply = |index, base, id, after, name: &str| {
+        let command = Command::Change(Change { base: Revision(base), ops: vec![put(name, DOC)] });
+        state.apply(&linked(index, None, Link { id, after }, command), &mut Vec::new())
+    };
+    let applied = |revision| Response::Change(Outcome::Applied(Revision(revision)));
+    // The second and third were checked together, and then the first came in between.
+    assert_eq!(apply(1, 0, 1, 0, "a"), applied(1));
+    let conflict = Response::Change(Outcome::Conflict(Revision(1)));
+    assert_eq!(apply(2, 0, 2, 0, "b"), conflict);
+    assert_eq!(apply(3, 1, 3, 2, "c"), conflict);
+    assert_eq!(apply(4, 1, 4, 1, "c"), applied(2));
 }

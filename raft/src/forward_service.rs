@@ -60,6 +60,7 @@ impl Forward for Service {
             idempotency_key: Some(message.idempotency_key).filter(|key| !key.is_empty()),
             author: message.author,
             at_ms: now_ms(),
+            link: crate::Link::default(),
             command: Command::Cluster(convert::cluster_change(&message.change).map_err(convert_error)?),
         };
         Ok(reply(self.consensus.proposer().request(request, timeout(message.timeout_ms)).await))

@@ -9,15 +9,13 @@ use prost::Message;
 
 use self::memory::{MemoryFiles, MemoryStore};
 use crate::{
+    high_water::{HighWater, Mark},
     log,
     record::{self, AppliedRecord, EntryV1, LogIdRecord, ObjectRecord, OutcomeRecord, VoteRecord},
     snapshot::Snapshots,
     state::State,
     state_machine::StateMachine,
-    store::{
-        Store,
-        high_water::{HighWater, Mark},
-    },
+    store::Store,
     wire,
 };
 
@@ -73,7 +71,7 @@ pub fn log_entry(term: u64, index: u64, kind: u8, body: &[u8]) -> Result<Vec<u8>
 /// # Errors
 /// If it can't be read.
 pub fn log_entry_again(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    log::decode(bytes).and_then(|entry| log::encode(&entry)).map_err(text)
+    EntryV1::decode(bytes).and_then(log::open).and_then(|entry| log::seal(&entry).encode()).map_err(text)
 }
 
 /// An entry on the wire, read and written again.
@@ -114,7 +112,7 @@ impl Machine {
     /// # Errors
     /// If it can't be read; then nothing was done.
     pub fn apply(&mut self, entry: &[u8]) -> Result<(), String> {
-        let entry = log::decode(entry).map_err(text)?;
+        let entry = EntryV1::decode(entry).and_then(log::open).map_err(text)?;
         let mut steps = Vec::new();
         self.state.apply(&entry, &mut steps);
         steps.push(self.state.applied_step());
@@ -137,6 +135,7 @@ impl Machine {
             membership: Some(wire::stored_membership(&self.state.membership)),
             revision: self.state.config.revision.0,
             generation: 0,
+            made_by: self.state.made_by,
         };
         let mut records = Vec::new();
         let Ok(()) = self.state.records(|space, rest, payload| {

@@ -1,9 +1,10 @@
-//! Consensus: openraft over sled, and the RPC between peers.
+//! Consensus: openraft over a journal and sled, and the RPC between peers.
 //!
 //! [`Storage`] opens what this node has on disk and hands out the current config at once, before any network.
 //! Nothing of openraft's or sled's own formats leaves this crate, to the wire or to the disk.
 
 mod blocking;
+mod boot;
 mod consensus;
 #[cfg(test)]
 mod crash;
@@ -15,6 +16,8 @@ mod forward_service;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod high_water;
+mod journal;
 mod log;
 mod membership;
 mod network;
@@ -43,7 +46,7 @@ pub use error::Error;
 pub use peers::{Identity, PeerTls, server_name};
 pub use serve::PeerId;
 pub use storage::Storage;
-pub use types::{Command, PeerNode, Request, Response};
+pub use types::{Command, Link, PeerNode, Request, Response};
 
 fn convert_error(error: cluster_proto::convert::Error) -> tonic::Status {
     tonic::Status::invalid_argument(error.to_string())

@@ -20,8 +20,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Admission, Command, Edit, Error, Request, Response, blocking, consensus::now_ms, forward::Forwarded,
-    outcomes, state_machine::StateMachine, types::Types,
+    Admission, Command, Edit, Error, Link, Request, Response, blocking,
+    consensus::{now_ms, random},
+    forward::Forwarded,
+    outcomes,
+    state_machine::StateMachine,
+    types::Types,
 };
 
 /// Edits that wait at a time.
@@ -220,7 +224,7 @@ struct Checked {
 
 /// Checks each against the config with those before it applied; answers those whose outcome is known.
 fn check(jobs: Vec<Job>, state_machine: &StateMachine, admission: &dyn Admission) -> Checked {
-    let mut config = (**state_machine.config().borrow()).clone();
+    let (mut config, mut made_by) = state_machine.newest();
     let (mut admitted, mut refused) = (Vec::with_capacity(jobs.len()), Vec::new());
     for job in jobs {
         let (key, fingerprint) = match &job.asked {
@@ -233,7 +237,7 @@ fn check(jobs: Vec<Job>, state_machine: &StateMachine, admission: &dyn Admission
         }
         let request = match &job.asked {
             Asked::Request(request) => Ok((**request).clone()),
-            Asked::Edit(edit) => admit(edit, &mut config, admission),
+            Asked::Edit(edit) => admit(edit, &mut config, &mut made_by, admission),
         };
         match request {
             Ok(request) => admitted.push((job, request)),
@@ -243,7 +247,12 @@ fn check(jobs: Vec<Job>, state_machine: &StateMachine, admission: &dyn Admission
     Checked { admitted, refused, revision: config.revision }
 }
 
-fn admit(edit: &Edit, config: &mut Config, admission: &dyn Admission) -> Result<Request, Error> {
+fn admit(
+    edit: &Edit,
+    config: &mut Config,
+    made_by: &mut u64,
+    admission: &dyn Admission,
+) -> Result<Request, Error> {
     let current = config.revision;
     let conflict = |what: String| Err(Error::Conflict { what, current });
     if let Some(base) = edit.base.filter(|base| *base != current) {
@@ -269,11 +278,15 @@ fn admit(edit: &Edit, config: &mut Config, admission: &dyn Admission) -> Result<
     if !violations.is_empty() {
         return Err(Error::Invalid(violations));
     }
-    config.apply(&change);
+    let link = Link { id: random(), after: *made_by };
+    if let Outcome::Applied(_) = config.apply(&change) {
+        *made_by = link.id;
+    }
     Ok(Request {
         idempotency_key: edit.idempotency_key.clone(),
         author: edit.author.clone(),
         at_ms: now_ms(),
+        link,
         command: Command::Change(change),
     })
 }

@@ -136,6 +136,9 @@ pub(crate) struct AppliedRecord {
     /// Which generation of state records is the current one; a snapshot brings the next.
     #[prost(uint32, tag = "4")]
     pub generation: u32,
+    /// The id of the change that made the revision.
+    #[prost(fixed64, tag = "5")]
+    pub made_by: u64,
 }
 
 /// An object of the config.

@@ -103,6 +103,8 @@ impl Snapshots {
                 files.remove(&file).map_err(|error| Error::io(&file, &error))?;
             }
         }
+        // Whoever gave the newest its name may have been killed before that was durable.
+        files.sync_folder(&folder).map_err(|error| Error::io(&folder, &error))?;
         Ok(Self { files, folder })
     }
 
@@ -160,6 +162,7 @@ fn write_frames(file: Arc<dyn OpenFile>, state: &State) -> std::io::Result<()> {
         membership: Some(wire::stored_membership(&state.membership)),
         revision: state.config.revision.0,
         generation: 0,
+        made_by: state.made_by,
     };
     out.frame(&prost::Message::encode_to_vec(&applied))?;
     state.records(|space, rest, payload| {

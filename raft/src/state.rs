@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub applied: Option<LogId>,
     pub membership: StoredMembership,
     pub config: Config,
+    /// The id of the change that made the config's revision, 0 where nothing was made yet.
+    pub made_by: u64,
     pub cluster: Arc<Cluster>,
     outcomes: Outcomes,
     pub generation: u32,
@@ -140,9 +142,14 @@ impl State {
             return known.unwrap_or(Response::None);
         }
         let response = match &request.command {
+            // It was checked against a config that another change has taken the place of, under the same revision.
+            Command::Change(_) if request.link.after != self.made_by => {
+                Response::Change(Outcome::Conflict(self.config.revision))
+            }
             Command::Change(change) => {
                 let outcome = self.config.apply(change);
                 if let Outcome::Applied(_) = outcome {
+                    self.made_by = request.link.id;
                     change.ops.iter().for_each(|op| steps.push(self.object_step(op)));
                 }
                 Response::Change(outcome)
@@ -211,6 +218,7 @@ impl State {
             membership: Some(wire::stored_membership(&self.membership)),
             revision: self.config.revision.0,
             generation: self.generation,
+            made_by: self.made_by,
         };
         Step::Put(APPLIED.to_vec(), record::seal_message(APPLIED, &record))
     }
@@ -223,6 +231,7 @@ impl State {
             applied: applied.last.map(Into::into),
             membership,
             generation: applied.generation,
+            made_by: applied.made_by,
             ..Self::default()
         };
         state.config.revision = Revision(applied.revision);

@@ -75,11 +75,17 @@ impl StateMachine {
         self.lock().outcome(key, fingerprint)
     }
 
+    /// The config as it is applied and published, and the id of the change that made its revision.
+    pub(crate) fn newest(&self) -> (Config, u64) {
+        let state = self.lock();
+        (state.config.clone(), state.made_by)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Takes up a state whose records are in the store, durably, and tells everyone.
+    /// Takes up a state whose records are in the store, and tells everyone.
     async fn publish(&self, state: State) -> Result<(), Error> {
         // Nobody may see a revision that a power loss could take back.
         self.syncer.wait(Raise::Applied(state.applied.as_ref().map(|id| id.index))).await?;
@@ -118,8 +124,8 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Writes all of a snapshot's records beside the current ones, makes them the current ones in one step, and only then
-    /// deletes the old: a crash at any point leaves one whole state.
+    /// Makes a snapshot the node's own, then writes its records beside the current ones, makes them the current ones in one
+    /// step, and only then deletes the old. A node that starts and finds the snapshot ahead of its store takes the snapshot.
     async fn install(&self, file: SnapshotFile) -> Result<(), Error> {
         // Off the runtime's threads: a large one takes its time.
         let (file, state) = blocking::run(move || {
@@ -128,37 +134,39 @@ impl StateMachine {
         })
         .await?;
         let mut state = state?;
+        let own_snapshot = self.own_snapshot.lock().await;
+        self.snapshots.adopt(file)?;
+        drop(own_snapshot);
         let old = self.lock().generation;
         state.generation = old.wrapping_add(1);
         Self::forget_generations_but(&*self.store, old)?;
+        Self::fill(&*self.store, &state)?;
+        let generation = state.generation;
+        self.publish(state).await?;
+        Self::forget_generations_but(&*self.store, generation)
+    }
+
+    /// Writes the records of a state under its generation, and last which one it is.
+    pub(crate) fn fill(store: &dyn Store, state: &State) -> Result<(), Error> {
         let mut steps = Vec::with_capacity(INSTALL_BATCH);
         state.records(|space, rest, payload| {
             let at = key(space, state.generation, rest);
             steps.push(Step::Put(at.clone(), crate::record::seal(&at, payload)));
             if steps.len() == INSTALL_BATCH {
-                return self.store.apply(std::mem::take(&mut steps));
+                return store.apply(std::mem::take(&mut steps));
             }
             Ok::<_, Error>(())
         })?;
-        self.store.apply(steps)?;
-        self.syncer.wait(Raise::Nothing).await?;
-        self.store.apply(vec![state.applied_step()])?;
-        let generation = state.generation;
-        self.publish(state).await?;
-        // Only now: a snapshot that is ahead of the state after a crash would be installed once more.
-        let own_snapshot = self.own_snapshot.lock().await;
-        self.snapshots.adopt(file)?;
-        drop(own_snapshot);
-        Self::forget_generations_but(&*self.store, generation)
+        store.apply(steps)?;
+        store.apply(vec![state.applied_step()])
     }
 
     /// Reads the state that is in the store.
     pub(crate) fn load(store: &dyn Store) -> Result<State, Error> {
         use crate::record::{self, AppliedRecord};
         let Some(applied) = store.get(APPLIED)? else { return Ok(State::default()) };
-        let bad = |place: &str, error: &dyn std::fmt::Display| {
-            Error::damaged(store.file(), place, error.to_string())
-        };
+        let bad =
+            |place: &str, error: &dyn std::fmt::Display| crate::store::damaged(store.file(), place, error);
         let applied: AppliedRecord =
             record::open_message(APPLIED, &applied).map_err(|error| bad("the applied record", &error))?;
         let generation = applied.generation;
@@ -238,7 +246,7 @@ impl RaftStateMachine<Types> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
         let Some(file) = self.snapshots.current() else { return Ok(None) };
-        // Checked, not read: openraft asks for it twice at every start, and a second state would double the memory.
+        // Checked, not read: openraft asks for it at every start, and a second state would double the memory.
         let (file, checked) = blocking::run(move || {
             let checked = file.check();
             (file, checked)
@@ -246,11 +254,10 @@ impl RaftStateMachine<Types> for StateMachine {
         .await?;
         match checked {
             Ok(state) => Ok(Some(Snapshot { meta: meta(&state), snapshot: file })),
-            // The state it was made from is in the store, checked record by record: openraft has another one made.
+            // The state is here, checked record by record, and the log may lack what only a snapshot has.
             Err(error @ Error::Storage { .. }) => {
                 tracing::error!(%error, "this node's own snapshot is damaged, and is made anew from the state");
-                file.remove()?;
-                Ok(None)
+                Ok(Some(self.build_snapshot().await?))
             }
             Err(error) => Err(error.into()),
         }

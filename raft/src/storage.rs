@@ -7,85 +7,116 @@ use tokio::sync::watch;
 
 use crate::{
     Error,
+    boot::{self, Boot},
     files::{Files, SystemFiles},
-    log::Log,
+    high_water::{HighWater, Mark},
+    journal::{Journal, SEGMENT_BYTES},
+    log::{self, Log},
     snapshot::Snapshots,
     state::State,
     state_machine::StateMachine,
-    store::{
-        Store,
-        high_water::{HighWater, Mark},
-        sled::SledStore,
-    },
+    store::{Store, Stores, sled::SledStores},
     sync::{Syncer, Worker},
-    types::term,
+    types::LogId,
 };
+
+/// Replayed entries that share one batch in the store.
+const REPLAY_BATCH: usize = 256;
 
 /// Everything that this node has on disk: the log, the state that it amounts to, and how far it was.
 ///
-/// In `DIR/store` sled, in `DIR/high-water` the mark that it may not be behind, in `DIR/snapshots` the newest snapshot.
+/// `DIR/log` is the journal with the log and the vote, `DIR/snapshots` has the newest snapshot, `DIR/high-water` is the mark
+/// that they may not be behind. `DIR/store` is sled with the state as it is applied, and `DIR/store-boot` says under which boot of
+/// the machine it was made: after another, it is made anew from the other two.
 pub struct Storage {
     pub(crate) log: Log,
     pub(crate) state_machine: StateMachine,
     pub(crate) snapshots: Snapshots,
 }
 
+/// What a storage is opened over, but for its folder.
+pub(crate) struct Ground {
+    pub(crate) files: Arc<dyn Files>,
+    pub(crate) stores: Arc<dyn Stores>,
+    /// Which boot of the machine this is.
+    pub(crate) boot: Option<String>,
+    pub(crate) segment_bytes: u64,
+}
+
 impl Storage {
-    /// Refuses a folder whose store is gone, for a node that is known to have taken part: begun anew, it could vote twice.
+    /// Refuses a folder whose log is gone, for a node that is known to have taken part: begun anew, it could vote twice.
     ///
     /// # Errors
-    /// [`Error::Storage`] where there is no store.
+    /// [`Error::Storage`] where there is no log.
     pub fn must_be_there(dir: &Path) -> Result<(), Error> {
-        let store = dir.join("store");
-        if store.exists() {
+        let log = dir.join("log");
+        if log.exists() {
             return Ok(());
         }
-        Err(Error::damaged(store, "the whole folder", "it is gone, and this node is a member of a cluster"))
+        Err(Error::damaged(log, "the whole folder", "it is gone, and this node is a member of a cluster"))
     }
 
-    /// Opens what is in this folder, or begins there.
+    /// Opens what is in this folder, or begins there. One process at a time.
     ///
     /// # Errors
     /// [`Error::Storage`] where a file is damaged, foreign, or older than what this node acknowledged: then the node must not
     /// start, let alone vote. [`Error::Io`] where a file can't be read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let store_dir = dir.join("store");
-        let high_water = dir.join("high-water");
-        let fresh = !store_dir.exists();
-        if fresh && high_water.exists() {
-            return Err(Error::damaged(
-                store_dir,
-                "the whole folder",
-                "it is gone, and the high-water file is not",
-            ));
+        if !dir.exists() {
+            std::fs::create_dir_all(dir).map_err(|error| Error::io(dir, &error))?;
+            let parent =
+                dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            SystemFiles.sync_folder(parent).map_err(|error| Error::io(parent, &error))?;
         }
-        std::fs::create_dir_all(dir).map_err(|error| Error::io(dir, &error))?;
-        let store = Arc::new(SledStore::open(&store_dir)?);
-        let (storage, worker) = Self::open_over(store, Arc::new(SystemFiles), dir)?;
+        let ground = Ground {
+            files: Arc::new(SystemFiles),
+            stores: Arc::new(SledStores(dir.join("store"))),
+            boot: boot::current(),
+            segment_bytes: SEGMENT_BYTES,
+        };
+        let (storage, worker) = Self::open_over(ground, dir)?;
         worker.start()?;
         Ok(storage)
     }
 
-    /// [`Storage::open`] over another store and other files; with it, what makes its writes durable.
-    pub(crate) fn open_over(
-        store: Arc<dyn Store>,
-        files: Arc<dyn Files>,
-        dir: &Path,
-    ) -> Result<(Self, Worker), Error> {
-        // What a process that was killed had written is read here, and need not be on the disk yet. Nobody may be told of it
-        // before it is.
-        store.barrier()?;
+    /// [`Storage::open`] over another ground; with it, what makes its writes durable.
+    pub(crate) fn open_over(ground: Ground, dir: &Path) -> Result<(Self, Worker), Error> {
+        let Ground { files, stores, boot, segment_bytes } = ground;
         let snapshots = Snapshots::open(files.clone(), dir.join("snapshots"))?;
-        let empty = store.scan(&[0], &[0xff]).next().is_none();
-        let high_water = HighWater::open(&*files, &dir.join("high-water"), empty)?;
-        let state = StateMachine::load(&*store)?;
-        StateMachine::forget_generations_but(&*store, state.generation)?;
+        let journal = Arc::new(Journal::open(files.clone(), dir.join("log"), segment_bytes)?);
+        let mut high_water = HighWater::open(&*files, &dir.join("high-water"), journal.is_empty())?;
         let mark = high_water.mark().clone();
+        check_end(&journal, &mark)?;
+        let made = Boot::new(files, dir.join("store-boot"));
+        let current = Current { journal: &journal, snapshots: &snapshots, upto: mark.applied };
+        let mut known = None;
+        if made.is(boot.as_deref())? {
+            let store = stores.open()?;
+            known = current.of_store(&*store)?.map(|state| (state, store));
+        }
+        let (state, store) = match known {
+            Some((state, store)) => {
+                journal.begin()?;
+                (current.replay(state, Some(&*store))?, store)
+            }
+            None => {
+                let state = current.replay(current.of_snapshot()?, None)?;
+                // Nothing was changed up to here, and it is known now that there is all that is needed.
+                journal.begin()?;
+                made.forget()?;
+                let store = stores.make()?;
+                StateMachine::fill(&*store, &state)?;
+                made.remember(boot.as_deref())?;
+                (state, store)
+            }
+        };
+        // What was written and read here may be ahead of the mark. From now on it is shown, so it must not be lost.
         let applied = state.applied.as_ref().map(|id| id.index);
-        let (syncer, worker) = Syncer::new(store.clone(), high_water);
-        let log = Log::new(store.clone(), syncer.clone());
-        check_mark(&log, applied, &mark, store.file())?;
-        cover_the_log(&log, &state, &snapshots)?;
+        high_water.write(Mark { vote: journal.vote(), last: journal.last(), applied, ..Mark::default() })?;
+        StateMachine::forget_generations_but(&*store, state.generation)?;
+        let (syncer, worker) = Syncer::new(journal.clone(), high_water);
+        let log = Log::new(journal.clone(), syncer.clone());
+        cover_the_log(&journal, &state, &snapshots)?;
         let state_machine = StateMachine::new(store, syncer, snapshots.clone(), state);
         Ok((Self { log, state_machine, snapshots }, worker))
     }
@@ -101,39 +132,90 @@ impl Storage {
     }
 }
 
-/// Writes a snapshot where what the log lacks is in none: a crash came between the state of an installed snapshot and its
-/// file. Without it this node, as leader, could bring no one up who needs those entries.
-fn cover_the_log(log: &Log, state: &State, snapshots: &Snapshots) -> Result<(), Error> {
-    let lacked = if state.applied > log.last()? { state.applied } else { log.purged()? };
+/// The way to the state as it was last shown.
+struct Current<'a> {
+    journal: &'a Journal,
+    snapshots: &'a Snapshots,
+    /// The index of the last entry that was applied.
+    upto: Option<u64>,
+}
+
+impl Current<'_> {
+    /// The state of a store, unless that is not whole, or a snapshot is ahead of it that was about to be installed.
+    fn of_store(&self, store: &dyn Store) -> Result<Option<State>, Error> {
+        let state = StateMachine::load(store)?;
+        let whole = state.applied.is_some() && state.applied >= self.snapshots.last();
+        Ok(whole.then_some(state))
+    }
+
+    fn of_snapshot(&self) -> Result<State, Error> {
+        self.snapshots.current().map_or_else(|| Ok(State::default()), |snapshot| snapshot.read())
+    }
+
+    /// Plays what this state lacks from the log; into the store too, if there is one.
+    fn replay(&self, mut state: State, store: Option<&dyn Store>) -> Result<State, Error> {
+        let Some(upto) = self.upto else { return Ok(state) };
+        let mut steps = Vec::new();
+        loop {
+            let from = state.applied.as_ref().map_or(0, |applied| applied.index + 1);
+            if from > upto {
+                return Ok(state);
+            }
+            let to = upto.saturating_add(1).min(from.saturating_add(REPLAY_BATCH as u64));
+            let mut next = from;
+            log::read(self.journal, from, to, |entry| {
+                if entry.log_id.index == next {
+                    state.apply(&entry, &mut steps);
+                    next += 1;
+                }
+                Ok(())
+            })?;
+            if next < to {
+                let reason = "it is gone; it was applied here, and neither a snapshot nor the store has it";
+                return Err(Error::damaged(self.journal.folder(), format!("log entry {next}"), reason));
+            }
+            match store {
+                Some(store) => {
+                    steps.push(state.applied_step());
+                    store.apply(std::mem::take(&mut steps))?;
+                }
+                None => steps.clear(),
+            }
+        }
+    }
+}
+
+/// Writes a snapshot where what the log lacks is in none.
+fn cover_the_log(journal: &Journal, state: &State, snapshots: &Snapshots) -> Result<(), Error> {
+    let id = |record: Option<_>| record.map(LogId::from);
+    let lacked = if state.applied > id(journal.last()) { state.applied } else { id(journal.purged()) };
     if lacked > snapshots.last() {
         snapshots.write(state)?;
     }
     Ok(())
 }
 
-/// A store behind its mark has lost what was acknowledged, whether or not it looks consistent.
-fn check_mark(log: &Log, applied: Option<u64>, mark: &Mark, file: &Path) -> Result<(), Error> {
+/// A journal that ends before its mark has lost what was acknowledged, whether or not it looks whole.
+fn check_end(journal: &Journal, mark: &Mark) -> Result<(), Error> {
     let behind = |what: String| {
+        let (file, place) = journal.end();
         let reason =
             format!("{what}: it lost writes that this node acknowledged, which high-water beside it shows");
-        Err(Error::damaged(file, "its end", reason))
+        Err(Error::damaged(file, place, reason))
     };
     if let Some(want) = &mark.vote {
-        let have = log.vote()?.unwrap_or_default();
+        let have = journal.vote().unwrap_or_default();
         if (have.term, have.committed) < (want.term, want.committed) {
-            return behind(format!("its vote is of term {}, and was of term {}", have.term, want.term));
+            return behind(format!("the vote is of term {}, and was of term {}", have.term, want.term));
         }
     }
     if let Some(want) = &mark.last {
-        let last = log.last()?;
-        let (have_term, have) = last.as_ref().map_or((0, None), |id| (term(id), Some(id.index)));
+        let last = journal.last();
+        let (have_term, have) = last.map_or((0, None), |last| (last.term, Some(last.index)));
         if have < Some(want.index) || have_term < want.term {
-            let have = have.map_or("is empty".to_owned(), |index| format!("ends at {index}"));
-            return behind(format!("its log {have}, and ended at {}", want.index));
+            let have = have.map_or("is empty".to_owned(), |index| format!("ends at entry {index}"));
+            return behind(format!("the log {have}, and ended at {}", want.index));
         }
-    }
-    if applied < mark.applied {
-        return behind(format!("it has applied {applied:?}, and had applied {:?}", mark.applied));
     }
     Ok(())
 }

@@ -6,11 +6,9 @@ use tokio::sync::mpsc;
 
 use crate::{
     Error,
+    high_water::{HighWater, Mark},
+    journal::Journal,
     record::{LogIdRecord, VoteRecord},
-    store::{
-        Store,
-        high_water::{HighWater, Mark},
-    },
 };
 
 /// The most jobs that one barrier serves.
@@ -41,9 +39,9 @@ pub(crate) struct Syncer {
 
 impl Syncer {
     /// A handle, and what does the work.
-    pub(crate) fn new(store: Arc<dyn Store>, high_water: HighWater) -> (Self, Worker) {
+    pub(crate) fn new(journal: Arc<Journal>, high_water: HighWater) -> (Self, Worker) {
         let (jobs, queue) = mpsc::unbounded_channel();
-        (Self { jobs }, Worker { store, high_water, queue, failed: None })
+        (Self { jobs }, Worker { journal, high_water, queue, failed: None })
     }
 
     /// Calls `done`, where the work is done, once everything written before this call is durable.
@@ -63,7 +61,7 @@ impl Syncer {
 
 /// The other end of the [`Syncer`]s.
 pub(crate) struct Worker {
-    store: Arc<dyn Store>,
+    journal: Arc<Journal>,
     high_water: HighWater,
     queue: mpsc::UnboundedReceiver<(Raise, Done)>,
     /// A failed barrier leaves the disk in a state that no one knows: nothing after it is acknowledged.
@@ -73,7 +71,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Works on a thread of its own.
     pub(crate) fn start(mut self) -> Result<(), Error> {
-        let file = self.store.file().to_owned();
+        let file = self.journal.folder().to_owned();
         let run = move || {
             while let Some(first) = self.queue.blocking_recv() {
                 self.sync(first)
@@ -111,7 +109,7 @@ impl Worker {
         }
         let result = match &self.failed {
             Some(error) => Err(error.clone()),
-            None => self.store.barrier().and_then(|()| self.high_water.write(mark)),
+            None => self.journal.barrier().and_then(|()| self.high_water.write(mark)),
         };
         self.failed = self.failed.take().or_else(|| result.clone().err());
         for job in done {
@@ -133,79 +131,118 @@ fn raise_mark(mark: &mut Mark, raise: Raise) {
 #[cfg(test)]
 mod tests {
     use std::{
-        path::Path,
+        io,
+        path::{Path, PathBuf},
         sync::atomic::{AtomicBool, Ordering},
     };
 
     use super::*;
     use crate::{
-        files::SystemFiles,
-        store::{KeyValue, Pair, Step},
+        files::{Files, OpenFile, SystemFiles},
+        journal::{Record, SEGMENT_BYTES},
     };
 
-    /// A disk whose barrier fails once, and then seems to work.
+    /// A disk whose sync fails once, and then seems to work.
+    #[derive(Debug, Default, Clone)]
     struct FailsOnce {
-        failing: AtomicBool,
+        failing: Arc<AtomicBool>,
     }
 
-    impl Store for FailsOnce {
-        fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-            Ok(None)
+    struct File {
+        file: Arc<dyn OpenFile>,
+        disk: FailsOnce,
+    }
+
+    impl OpenFile for File {
+        fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+            self.file.read_at(bytes, at)
         }
 
-        fn scan(&self, _: &[u8], _: &[u8]) -> Box<dyn Iterator<Item = Pair> + '_> {
-            Box::new(std::iter::empty())
+        fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+            self.file.write_at(bytes, at)
         }
 
-        fn last(&self, _: &[u8], _: &[u8]) -> Result<Option<KeyValue>, Error> {
-            Ok(None)
-        }
-
-        fn apply(&self, _: Vec<Step>) -> Result<(), Error> {
-            Ok(())
-        }
-
-        fn barrier(&self) -> Result<(), Error> {
-            match self.failing.swap(false, Ordering::SeqCst) {
-                true => Err(Error::Io { file: "db".into(), reason: "no space left".into() }),
-                false => Ok(()),
+        fn sync(&self) -> io::Result<()> {
+            match self.disk.failing.swap(false, Ordering::SeqCst) {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => self.file.sync(),
             }
         }
 
-        fn file(&self) -> &Path {
-            Path::new("db")
+        fn length(&self) -> io::Result<u64> {
+            self.file.length()
         }
     }
 
-    #[tokio::test]
-    async fn after_a_failed_barrier_nothing_is_acknowledged_and_the_mark_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("high-water");
-        let store = Arc::new(FailsOnce { failing: AtomicBool::new(false) });
-        let (syncer, worker) =
-            Syncer::new(store.clone(), HighWater::open(&SystemFiles, &path, true).unwrap());
+    impl Files for FailsOnce {
+        fn create(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
+            Ok(Arc::new(File { file: SystemFiles.create(path)?, disk: self.clone() }))
+        }
+
+        fn open(&self, path: &Path) -> io::Result<Arc<dyn OpenFile>> {
+            Ok(Arc::new(File { file: SystemFiles.open(path)?, disk: self.clone() }))
+        }
+
+        fn exists(&self, path: &Path) -> bool {
+            SystemFiles.exists(path)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            SystemFiles.rename(from, to)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            SystemFiles.remove(path)
+        }
+
+        fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+            SystemFiles.list(folder)
+        }
+
+        fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+            SystemFiles.sync_folder(folder)
+        }
+    }
+
+    fn start(disk: &FailsOnce, dir: &Path) -> (Arc<Journal>, Syncer) {
+        let journal = Journal::open(Arc::new(disk.clone()), dir.join("log"), SEGMENT_BYTES).unwrap();
+        journal.begin().unwrap();
+        let journal = Arc::new(journal);
+        let high_water = HighWater::open(disk, &dir.join("high-water"), true).unwrap();
+        let (syncer, worker) = Syncer::new(journal.clone(), high_water);
         worker.start().unwrap();
-        let last = |index| Raise::Last(LogIdRecord { term: 1, index });
-        syncer.wait(last(1)).await.unwrap();
-        store.failing.store(true, Ordering::SeqCst);
-        assert!(syncer.wait(last(2)).await.is_err());
+        (journal, syncer)
+    }
+
+    fn last(index: u64) -> LogIdRecord {
+        LogIdRecord { term: 1, index }
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_sync_nothing_is_acknowledged_and_the_mark_stays() {
+        let (dir, disk) = (tempfile::tempdir().unwrap(), FailsOnce::default());
+        let (journal, syncer) = start(&disk, dir.path());
+        let purged = |index| journal.write(&[Record::Purged(last(index))]);
+        purged(1).unwrap();
+        syncer.wait(Raise::Last(last(1))).await.unwrap();
+        disk.failing.store(true, Ordering::SeqCst);
+        purged(2).unwrap();
+        assert!(syncer.wait(Raise::Last(last(2))).await.is_err());
         // The disk says yes again, and what it lost is not known.
-        assert!(syncer.wait(last(3)).await.is_err());
-        let mark = HighWater::open(&SystemFiles, &path, false).unwrap().mark().last.clone();
-        assert_eq!(mark, Some(LogIdRecord { term: 1, index: 1 }));
+        assert!(syncer.wait(Raise::Last(last(3))).await.is_err());
+        assert!(purged(3).is_err());
+        let high_water = HighWater::open(&SystemFiles, &dir.path().join("high-water"), false).unwrap();
+        assert_eq!(high_water.mark().last, Some(last(1)));
     }
 
     #[tokio::test]
     async fn callbacks_come_in_the_order_of_their_writes() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(FailsOnce { failing: AtomicBool::new(false) });
-        let high_water = HighWater::open(&SystemFiles, &dir.path().join("high-water"), true).unwrap();
-        let (syncer, worker) = Syncer::new(store, high_water);
-        worker.start().unwrap();
+        let (_journal, syncer) = start(&FailsOnce::default(), dir.path());
         let (told, mut tell) = tokio::sync::mpsc::unbounded_channel();
         for index in 1..=100 {
             let told = told.clone();
-            syncer.submit(Raise::Last(LogIdRecord { term: 1, index }), move |_| told.send(index).unwrap());
+            syncer.submit(Raise::Last(last(index)), move |_| told.send(index).unwrap());
         }
         for index in 1..=100 {
             assert_eq!(tell.recv().await, Some(index));

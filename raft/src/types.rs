@@ -78,8 +78,23 @@ pub struct Request {
     pub author: String,
     /// Milliseconds since the Unix epoch, by the proposer's clock.
     pub at_ms: u64,
+    /// Where it stands among the changes to the config.
+    pub link: Link,
     /// What to do.
     pub command: Command,
+}
+
+/// Where a change stands among those before it.
+///
+/// A leader checks changes ahead of what is in flight, and gives each the revision that it expects to be made by then. Where
+/// another change comes in between, that number may be made by the other one; so the change names its predecessor as well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Unlike that of any other change.
+    pub id: u64,
+    /// The id of the change that made the revision it was checked against, 0 where nothing was made yet. It applies after no
+    /// other.
+    pub after: u64,
 }
 
 /// What to do.
@@ -130,6 +145,8 @@ impl From<&Request> for command::Request {
             idempotency_key: request.idempotency_key.clone().unwrap_or_default(),
             author: request.author.clone(),
             at_ms: request.at_ms,
+            id: request.link.id,
+            after: request.link.after,
             command: Some(match &request.command {
                 Command::Change(change) => To::Change(change.into()),
                 Command::Cluster(change) => To::Cluster(convert::cluster_change_bytes(change)),
@@ -147,6 +164,7 @@ impl TryFrom<command::Request> for Request {
             idempotency_key: Some(request.idempotency_key).filter(|key| !key.is_empty()),
             author: request.author,
             at_ms: request.at_ms,
+            link: Link { id: request.id, after: request.after },
             command: match request.command.ok_or(convert::Error::Missing("a log entry's command"))? {
                 From::Change(change) => Command::Change(change.try_into()?),
                 From::Cluster(json) => Command::Cluster(convert::cluster_change(&json)?),

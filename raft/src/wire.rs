@@ -97,7 +97,7 @@ mod tests {
     use proptest::{collection, option, prelude::*, sample::select};
 
     use super::*;
-    use crate::types::{Command, Request};
+    use crate::types::{Command, Link, Request};
 
     fn ids() -> impl Strategy<Value = BTreeSet<u64>> {
         collection::btree_set(0..9_u64, 1..5)
@@ -119,11 +119,12 @@ mod tests {
             },
         );
         let change = (any::<u64>(), collection::vec(op, 0..5));
-        (option::of(".{1,12}"), any::<String>(), any::<u64>(), change).prop_map(
-            |(idempotency_key, author, at_ms, (base, ops))| Request {
+        (option::of(".{1,12}"), any::<String>(), any::<[u64; 3]>(), change).prop_map(
+            |(idempotency_key, author, [at_ms, id, after], (base, ops))| Request {
                 idempotency_key,
                 author,
                 at_ms,
+                link: Link { id, after },
                 command: Command::Change(Change { base: Revision(base), ops }),
             },
         )

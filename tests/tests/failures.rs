@@ -117,7 +117,7 @@ fn a_rolling_restart_behind_a_balancer_fails_no_request() {
 }
 
 #[test]
-fn a_node_with_a_damaged_store_does_not_start_and_rejoins_as_it_says() {
+fn a_node_with_a_damaged_log_does_not_start_and_rejoins_as_it_says() {
     let _alone = alone();
     let mut cluster = Cluster::form(3);
     for n in 0..20 {
@@ -125,7 +125,7 @@ fn a_node_with_a_damaged_store_does_not_start_and_rejoins_as_it_says() {
     }
     let id = cluster.admin(2).id();
     cluster.nodes[2].kill();
-    let file = cluster.nodes[2].data.join("store/db");
+    let file = cluster.nodes[2].data.join("log/00000000000000000000.log");
     flip_the_middle(&file);
     assert_eq!(cluster.nodes[2].start_in_vain().code(), Some(78));
     let log = cluster.nodes[2].log_text();
@@ -158,6 +158,19 @@ fn flip_the_middle(file: &std::path::Path) {
     let used = bytes.iter().rposition(|byte| *byte != 0).expect("it is in use");
     bytes[used / 3..used * 2 / 3].iter_mut().for_each(|byte| *byte = !*byte);
     std::fs::write(file, bytes).expect("it can be written");
+}
+
+#[test]
+fn a_store_that_is_gone_is_made_anew_from_the_log() {
+    let _alone = alone();
+    let mut cluster = Cluster::form(1);
+    assert_eq!(cluster.admin(0).put_route("a", "10s").status, 200);
+    cluster.nodes[0].kill();
+    std::fs::remove_dir_all(cluster.nodes[0].data.join("store")).unwrap();
+    cluster.nodes[0].start();
+    until("the node leads itself again", || cluster.admin(0).is_ready().then_some(()));
+    assert_eq!(cluster.admin(0).routes().1.len(), 1);
+    assert_eq!(cluster.admin(0).put_route("b", "10s").status, 200);
 }
 
 #[test]

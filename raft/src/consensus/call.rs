@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Consensus, Edit};
 use crate::{
-    Command, Error, Request, Response,
+    Command, Error, Link, Request, Response,
     forward::{self, Forwarded},
     membership,
     outcomes::key_reused,
@@ -54,6 +54,7 @@ impl Consensus {
             idempotency_key: Some(idempotency_key.unwrap_or_else(random_key)),
             author: author.to_owned(),
             at_ms: now_ms(),
+            link: Link::default(),
             command: Command::Cluster(change),
         };
         let response = self
@@ -135,9 +136,12 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn random_key() -> String {
+/// Unique, not secret: SipHash's output under keys that the system drew.
+pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
-    // Unique, not secret: two SipHash outputs under keys that the system drew.
-    let word = || RandomState::new().build_hasher().finish();
-    format!("auto-{:016x}{:016x}", word(), word())
+    RandomState::new().build_hasher().finish()
+}
+
+fn random_key() -> String {
+    format!("auto-{:016x}{:016x}", random(), random())
 }

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     Error,
     files::{Files, OpenFile},
-    store::{KeyValue, Pair, Step, Store},
+    store::{Pair, Step, Store},
 };
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -32,10 +32,6 @@ impl Store for MemoryStore {
         Box::new(found.into_iter())
     }
 
-    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<KeyValue>, Error> {
-        self.scan(from, to).last().transpose()
-    }
-
     fn apply(&self, batch: Vec<Step>) -> Result<(), Error> {
         let mut pairs = lock(&self.0);
         for step in batch {
@@ -44,10 +40,6 @@ impl Store for MemoryStore {
                 Step::Delete(key) => drop(pairs.remove(&key)),
             }
         }
-        Ok(())
-    }
-
-    fn barrier(&self) -> Result<(), Error> {
         Ok(())
     }
 

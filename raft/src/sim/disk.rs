@@ -19,12 +19,20 @@ use super::{
 /// A fault of the disk that the checks must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Liar {
-    /// A barrier says that it was one, and was none.
-    Barrier,
-    /// A batch of this step is never durable.
+    /// Any sync says that it was one, and was none.
+    Sync,
+    /// This one alone.
     Step(&'static str),
-    /// A file's sync says that it was one, and was none.
-    FileSync,
+}
+
+impl Liar {
+    /// Whether it lies at this step, which is a sync.
+    pub(super) fn lies(self, step: &str) -> bool {
+        match self {
+            Self::Sync => true,
+            Self::Step(lie) => lie == step,
+        }
+    }
 }
 
 /// How a process ends in the middle of something.
@@ -44,6 +52,8 @@ pub(super) struct Contents {
     /// Where the fuse blew.
     blown: Counts,
     full: bool,
+    /// How often the machine was down.
+    boots: u64,
     pub(super) liar: Option<Liar>,
 }
 
@@ -64,6 +74,7 @@ impl Disk {
         contents.fuse = Fuse::Never;
         contents.records.lose(end);
         if end == End::Power {
+            contents.boots += 1;
             contents.folder.lose_power();
         }
     }
@@ -108,6 +119,11 @@ impl Mount {
     /// Whether the disk had no space for something that this process wrote.
     pub(crate) fn has_refused(&self) -> bool {
         self.refused.load(Ordering::SeqCst)
+    }
+
+    /// Which boot of the machine this is.
+    pub(crate) fn boot(&self) -> Option<String> {
+        Some(format!("boot {}", self.disk.lock().boots))
     }
 
     pub(super) fn contents(&self) -> io::Result<MutexGuard<'_, Contents>> {

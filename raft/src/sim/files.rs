@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    disk::{Liar, Mount},
-    runtime::below,
+use super::{disk::Mount, runtime::below};
+use crate::{
+    files::{Files, OpenFile},
+    journal::kind_name,
 };
-use crate::files::{Files, OpenFile};
 
 /// The files of a node, by whole path.
 pub(crate) struct SimFiles {
@@ -33,6 +33,15 @@ struct Steps {
     folder_sync: &'static str,
 }
 
+static LOG: Steps = Steps {
+    create: "log create",
+    // What is written has a name of its own.
+    write: "log write",
+    sync: "log sync",
+    rename: "log rename",
+    remove: "log remove",
+    folder_sync: "log folder sync",
+};
 static SNAPSHOT: Steps = Steps {
     create: "snapshot create",
     write: "snapshot write",
@@ -47,19 +56,33 @@ static NEW_MARK: Steps = Steps {
     sync: "new mark sync",
     rename: "new mark rename",
     remove: "new mark remove",
-    folder_sync: "new mark folder sync",
+    folder_sync: "folder sync",
 };
 static MARK: Steps = Steps { write: "mark write", sync: "mark sync", ..NEW_MARK };
+static BOOT: Steps = Steps { create: "boot create", write: "boot write", remove: "boot remove", ..NEW_MARK };
 
 /// By where it is: storage.rs says what is called what.
 fn steps(path: &Path) -> &'static Steps {
-    if path.components().any(|part| part.as_os_str() == "snapshots") {
+    let within = |folder: &str| path.components().any(|part| part.as_os_str() == folder);
+    if within("snapshots") {
         &SNAPSHOT
+    } else if within("log") {
+        &LOG
+    } else if within("store-boot") {
+        &BOOT
     } else if path.extension().is_some() {
         &NEW_MARK
     } else {
         &MARK
     }
+}
+
+/// What this write is called: in the journal, by the kind of its first record, behind a length and a checksum.
+fn write_step(steps: &'static Steps, bytes: &[u8]) -> &'static str {
+    if steps.write != LOG.write {
+        return steps.write;
+    }
+    bytes.get(9).map_or(steps.write, |kind| kind_name(*kind))
 }
 
 fn missing() -> io::Error {
@@ -116,8 +139,11 @@ impl Files for SimFiles {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        self.mount.operate(steps(folder).folder_sync, |contents| {
-            contents.folder.sync_names(folder);
+        let step = steps(folder).folder_sync;
+        self.mount.operate(step, |contents| {
+            if !contents.liar.is_some_and(|liar| liar.lies(step)) {
+                contents.folder.sync_names(folder);
+            }
             Ok(())
         })
     }
@@ -141,7 +167,7 @@ impl OpenFile for SimFile {
             self.mount.contents()?.folder.write(self.file, at, &bytes[..some]);
             return Err(full);
         }
-        self.mount.operate(self.steps.write, |contents| {
+        self.mount.operate(write_step(self.steps, bytes), |contents| {
             contents.folder.write(self.file, at, bytes);
             Ok(())
         })
@@ -149,7 +175,7 @@ impl OpenFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         self.mount.operate(self.steps.sync, |contents| {
-            if contents.liar != Some(Liar::FileSync) {
+            if !contents.liar.is_some_and(|liar| liar.lies(self.steps.sync)) {
                 contents.folder.sync(self.file);
             }
             Ok(())

@@ -6,20 +6,27 @@ use std::collections::BTreeMap;
 pub(crate) type Counts = BTreeMap<&'static str, u64>;
 
 /// Everything that a node asks of its disk, by what it is about. A crash at each is a case of its own.
-pub(crate) const STEPS: [&str; 24] = [
-    // The store's: log.rs, state_machine.rs.
+pub(crate) const STEPS: [&str; 30] = [
+    // The journal's: journal.rs, log.rs.
+    "log create",
+    "log head",
     "vote",
     "append",
     "truncate",
-    "committed",
-    "apply",
     "purge",
-    "purge entries",
+    "log sync",
+    "log folder sync",
+    "log remove",
+    // The store's: state_machine.rs, storage.rs.
+    "store make",
+    "apply",
     "install records",
     "install switch",
     "forget records",
-    "flush",
-    // The files': snapshot.rs, store/high_water.rs.
+    "boot create",
+    "boot write",
+    "boot remove",
+    // The files' beside them: snapshot.rs, high_water.rs.
     "snapshot create",
     "snapshot write",
     "snapshot sync",
@@ -30,7 +37,7 @@ pub(crate) const STEPS: [&str; 24] = [
     "new mark write",
     "new mark sync",
     "new mark rename",
-    "new mark folder sync",
+    "folder sync",
     "mark write",
     "mark sync",
 ];

@@ -17,10 +17,10 @@ use super::{
     disk::{Disk, End, Mount},
     files::SimFiles,
     net::{Net, SimDial},
-    records::SimStore,
-    runtime::{ms, percent},
+    records::SimStores,
+    runtime::{below, ms, percent},
 };
-use crate::{Admission, Consensus, Error, Identity, Settings, Storage};
+use crate::{Admission, Consensus, Error, Identity, Settings, Storage, storage::Ground};
 
 pub(super) const CLUSTER: &str = "simulated";
 
@@ -157,9 +157,14 @@ impl Group {
     }
 
     async fn begin(&self, id: NodeId, mount: Mount, alive: Arc<AtomicBool>) -> Result<Consensus, Error> {
-        let store = Arc::new(SimStore::new(mount.clone()));
-        let files = Arc::new(SimFiles::new(mount));
-        let (storage, worker) = Storage::open_over(store, files, Path::new("simulated"))?;
+        let ground = Ground {
+            files: Arc::new(SimFiles::new(mount.clone())),
+            boot: mount.boot(),
+            stores: Arc::new(SimStores { mount }),
+            // Small, so that there are many.
+            segment_bytes: 1_024 << below(5),
+        };
+        let (storage, worker) = Storage::open_over(ground, Path::new("simulated"))?;
         tokio::spawn(worker.simulate(alive.clone(), || ms(0, 8)));
         let identity = Identity { node_id: id, cluster_id: CLUSTER.into(), epoch: 1 };
         let dial = Arc::new(SimDial { net: self.net.clone(), node: id, alive });

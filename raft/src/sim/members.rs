@@ -20,7 +20,7 @@ use crate::{Consensus, Error};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What happens at a disk once only, when its node is started for the first time.
 const FIRST_STEPS: [&str; 5] =
-    ["new mark create", "new mark write", "new mark sync", "new mark rename", "new mark folder sync"];
+    ["new mark create", "new mark write", "new mark sync", "new mark rename", "folder sync"];
 
 fn node(address: &str) -> Node {
     Node {

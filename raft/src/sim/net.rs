@@ -67,6 +67,11 @@ impl Net {
         self.lock().listeners.insert(address.to_owned(), Listener { node, alive, routes });
     }
 
+    /// Forgets who answers where. Nodes hold the network, and it holds them: else neither would ever be freed.
+    pub(crate) fn close(&self) {
+        self.lock().listeners.clear();
+    }
+
     /// Lets nothing from these to those.
     pub(crate) fn cut(&self, from: &[NodeId], to: &[NodeId]) {
         let pairs = from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to)));

@@ -1,21 +1,24 @@
-//! The store of a simulated node: batches that are durable with the next barrier.
+//! The store of a simulated node: batches of which the last may go with the process, and any with the power.
 
 use std::{
     collections::BTreeMap,
     io,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::{
-    disk::{End, Liar, Mount},
-    runtime::below,
+    disk::{End, Mount},
+    runtime::{below, percent},
 };
 use crate::{
     Error,
     record::{self, AppliedRecord},
     state::APPLIED,
-    store::{KeyValue, Pair, Step, Store},
+    store::{Pair, Step, Store, Stores},
 };
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -23,13 +26,12 @@ type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 /// What the store holds.
 #[derive(Default)]
 pub(super) struct Records {
-    durable: Map,
+    /// What the system was given.
+    given: Map,
     /// What a reader sees.
     current: Map,
-    /// Batches since the last barrier, in their order.
+    /// Batches that the system was not given yet, in their order.
     pending: Vec<Vec<Step>>,
-    /// What the last batch was about.
-    last: &'static str,
 }
 
 fn play(map: &mut Map, batch: &[Step]) {
@@ -42,33 +44,21 @@ fn play(map: &mut Map, batch: &[Step]) {
 }
 
 impl Records {
-    /// Loses all batches since the last barrier but for the first few, which the system has by itself.
+    /// Loses the last batches with their process; with the power, any of them.
     pub(super) fn lose(&mut self, end: End) {
         let kept = below(self.pending.len() as u64 + 1);
-        self.pending.truncate(usize::try_from(kept).unwrap_or_default());
-        if end == End::Power {
-            self.flush();
+        for (batch, number) in self.pending.drain(..).zip(0..) {
+            if if end == End::Power { percent(50) } else { number < kept } {
+                play(&mut self.given, &batch);
+            }
         }
-        self.current.clone_from(&self.durable);
-        self.pending.iter().for_each(|batch| play(&mut self.current, batch));
+        self.current.clone_from(&self.given);
     }
 
-    fn flush(&mut self) {
-        self.pending.drain(..).for_each(|batch| play(&mut self.durable, &batch));
-    }
-
-    /// What a batch is about: log.rs, state.rs and state_machine.rs say which keys there are and in which order they come.
+    /// What a batch is about: state.rs and state_machine.rs say which keys there are and in which order they come.
     fn about(&self, batch: &[Step]) -> &'static str {
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return "nothing" };
         match (first, last) {
-            (Step::Put(key, _), _) if key[0] == b'v' => "vote",
-            (Step::Put(key, _), _) if key[0] == b'l' => "append",
-            (Step::Put(key, _), _) if key[0] == b'p' => "purge",
-            (Step::Put(key, _) | Step::Delete(key), _) if key[0] == b'c' => "committed",
-            (Step::Delete(key), _) if key[0] == b'l' => match self.last {
-                "purge" | "purge entries" => "purge entries",
-                _ => "truncate",
-            },
             (Step::Put(key, value), _) if key == APPLIED => {
                 let old = self.current.get(APPLIED).map(|value| generation(value));
                 if old.is_some_and(|old| old != generation(value)) { "install switch" } else { "apply" }
@@ -86,15 +76,35 @@ fn generation(applied: &[u8]) -> u32 {
     applied.generation
 }
 
+/// The place of a node's store.
+pub(crate) struct SimStores {
+    pub(crate) mount: Mount,
+}
+
+impl Stores for SimStores {
+    fn open(&self) -> Result<Arc<dyn Store>, Error> {
+        Ok(Arc::new(SimStore::new(self.mount.clone())))
+    }
+
+    fn make(&self) -> Result<Arc<dyn Store>, Error> {
+        let made = self.mount.operate("store make", |contents| {
+            contents.records = Records::default();
+            Ok(())
+        });
+        made.map_err(|error| SimStore::failed(&error))?;
+        self.open()
+    }
+}
+
 /// The store as one process sees it.
-pub(crate) struct SimStore {
+struct SimStore {
     mount: Mount,
-    /// As in sled's: after a failed write nothing is acknowledged any more.
+    /// As in sled's: after a failed write nothing is written any more.
     poisoned: AtomicBool,
 }
 
 impl SimStore {
-    pub(crate) fn new(mount: Mount) -> Self {
+    fn new(mount: Mount) -> Self {
         Self { mount, poisoned: AtomicBool::new(false) }
     }
 
@@ -102,13 +112,13 @@ impl SimStore {
         Error::io("simulated/store", error)
     }
 
-    fn write(&self, step: &'static str, work: impl FnOnce(&mut Records, Option<Liar>)) -> Result<(), Error> {
+    fn write(&self, step: &'static str, work: impl FnOnce(&mut Records)) -> Result<(), Error> {
         if self.poisoned.load(Ordering::SeqCst) {
             return Err(Self::failed(&io::Error::other("an earlier write failed")));
         }
         let written = self.mount.find_space().and_then(|()| {
             self.mount.operate(step, |contents| {
-                work(&mut contents.records, contents.liar);
+                work(&mut contents.records);
                 Ok(())
             })
         });
@@ -139,34 +149,11 @@ impl Store for SimStore {
         }
     }
 
-    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<KeyValue>, Error> {
-        let contents = self.mount.contents().map_err(|error| Self::failed(&error))?;
-        let last = contents.records.current.range(from.to_vec()..to.to_vec()).next_back();
-        Ok(last.map(|(key, value)| (key.clone(), value.clone())))
-    }
-
     fn apply(&self, batch: Vec<Step>) -> Result<(), Error> {
         let about = self.mount.contents().map_err(|error| Self::failed(&error))?.records.about(&batch);
-        self.write(about, |records, liar| {
-            records.last = about;
+        self.write(about, |records| {
             play(&mut records.current, &batch);
-            if liar != Some(Liar::Step(about)) {
-                records.pending.push(batch);
-            }
-        })
-    }
-
-    fn barrier(&self) -> Result<(), Error> {
-        let pending = self.mount.contents().map_err(|error| Self::failed(&error))?.records.pending.len();
-        if pending == 0 {
-            // There is nothing that would need space.
-            let flushed = self.mount.operate("flush", |_| Ok(()));
-            return flushed.map_err(|error| Self::failed(&error));
-        }
-        self.write("flush", |records, liar| {
-            if liar != Some(Liar::Barrier) {
-                records.flush();
-            }
+            records.pending.push(batch);
         })
     }
 

@@ -133,6 +133,7 @@ pub(super) fn simulate(number: u64, plant: Plant) -> Ran {
         let nodes = [1, 3, 3, 3, 5][usize::try_from(below(5)).unwrap_or_default()];
         Box::pin(simulation.run(nodes)).await;
         let group = &simulation.group;
+        group.net.close();
         let mut blown = Counts::new();
         for member in group.members.borrow().values() {
             for (step, count) in member.disk.blown() {

@@ -37,7 +37,8 @@ fn a_seed_gives_the_same_run_twice() {
 
 #[test]
 fn planted_faults_are_found() {
-    let disks = [Liar::Barrier, Liar::Step("vote"), Liar::Step("install records"), Liar::FileSync];
+    let disks =
+        [Liar::Sync, Liar::Step("log sync"), Liar::Step("log folder sync"), Liar::Step("snapshot sync")];
     let plants = disks.map(Plant::Disk).into_iter().chain([Plant::StaleRead, Plant::LostAcknowledgement]);
     for plant in plants {
         let found = (0..40).any(|number| !simulate(number, plant).violations.is_empty());

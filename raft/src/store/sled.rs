@@ -1,28 +1,41 @@
-//! The store over sled 0.34: one tree, atomic batches, and a barrier that is one.
+//! The store over sled 0.34: one tree, and atomic batches.
 
 use std::{
-    fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use super::{KeyValue, Pair, Step, Store};
-use crate::{
-    Error,
-    files::{Files, SystemFiles},
-};
+use super::{Pair, Step, Store, Stores, damaged};
+use crate::Error;
 
 /// Bytes of sled's page cache: what is read often is in memory anyway, as the config.
 const CACHE_BYTES: u64 = 8 << 20;
+
+/// The folder of a node's store.
+pub(crate) struct SledStores(pub(crate) PathBuf);
+
+impl Stores for SledStores {
+    fn open(&self) -> Result<Arc<dyn Store>, Error> {
+        Ok(Arc::new(SledStore::open(&self.0)?))
+    }
+
+    fn make(&self) -> Result<Arc<dyn Store>, Error> {
+        match std::fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&self.0, &error)),
+            _ => self.open(),
+        }
+    }
+}
 
 /// The store over sled.
 pub(crate) struct SledStore {
     db: sled::Db,
     file: PathBuf,
-    /// sled's flush only starts write-back (`sync_file_range`): the barrier is an fdatasync on this handle of our own.
-    sync: File,
-    /// After a failed write nothing is acknowledged any more until a restart: what is on disk is not known.
+    /// After a failed write nothing is written any more until a restart: what is on disk is not known.
     poisoned: AtomicBool,
 }
 
@@ -35,7 +48,7 @@ impl SledStore {
             sled::Error::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
                 Error::io(&file, &error)
             }
-            error => Error::damaged(&file, "opening it", error.to_string()),
+            error => damaged(&file, "opening it", &error),
         };
         let db = sled::Config::new()
             .path(dir)
@@ -43,16 +56,11 @@ impl SledStore {
             .flush_every_ms(None)
             .open()
             .map_err(failed)?;
-        let sync = OpenOptions::new().read(true).write(true).open(&file).map_err(|e| Error::io(&file, &e))?;
-        // sled makes its files, now or in a process that was killed, and nobody makes their names durable.
-        for folder in [dir, dir.parent().unwrap_or(Path::new("."))] {
-            SystemFiles.sync_folder(folder).map_err(|error| Error::io(folder, &error))?;
-        }
-        Ok(Self { db, file, sync, poisoned: AtomicBool::new(false) })
+        Ok(Self { db, file, poisoned: AtomicBool::new(false) })
     }
 
     fn failed(&self, doing: &str, error: &dyn std::fmt::Display) -> Error {
-        Error::damaged(&self.file, doing, error.to_string())
+        damaged(&self.file, doing, error)
     }
 
     fn poison(&self, doing: &str, error: &dyn std::fmt::Display) -> Error {
@@ -83,12 +91,6 @@ impl Store for SledStore {
         }))
     }
 
-    fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<KeyValue>, Error> {
-        let pair = self.db.range(from..to).next_back().transpose();
-        let pair = pair.map_err(|error| self.failed("reading the last record", &error))?;
-        Ok(pair.map(|(key, value)| (key.to_vec(), value.to_vec())))
-    }
-
     fn apply(&self, steps: Vec<Step>) -> Result<(), Error> {
         self.sound()?;
         let mut batch = sled::Batch::default();
@@ -99,12 +101,6 @@ impl Store for SledStore {
             }
         }
         self.db.apply_batch(batch).map_err(|error| self.poison("writing", &error))
-    }
-
-    fn barrier(&self) -> Result<(), Error> {
-        self.sound()?;
-        self.db.flush().map_err(|error| self.poison("flushing", &error))?;
-        self.sync.sync_data().map_err(|error| self.poison("syncing", &error))
     }
 
     fn file(&self) -> &Path {

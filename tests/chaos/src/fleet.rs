@@ -1,6 +1,6 @@
 //! A cluster whose nodes have disks of ours.
 
-use std::io;
+use std::{fs, io};
 
 use phalanx_tests::Cluster;
 use tempfile::TempDir;
@@ -38,6 +38,13 @@ impl Fleet {
     pub fn lose_power(&mut self, loss: Loss) {
         self.cluster.nodes.iter_mut().for_each(phalanx_tests::Node::kill);
         self.disks.iter().for_each(|disk| disk.lose_power(loss));
+        for node in &self.cluster.nodes {
+            let boot = node.data.join("store-boot");
+            if boot.exists() {
+                // The machine has been down, and this one has not.
+                fs::write(boot, "the boot before").expect("the disk takes writes");
+            }
+        }
     }
 
     /// Starts every node.

@@ -12,8 +12,10 @@ fn what_was_acknowledged_survives_when_every_node_loses_its_power() {
         return;
     }
     let _alone = alone();
-    let lost = power::lose_all(3, 2, 1, Disks::Plain).expect("disks are mounted");
-    assert_eq!(history::judge(&lost.history), []);
+    for disks in [Disks::Plain, Disks::Disorderly] {
+        let lost = power::lose_all(3, 2, 1, disks).expect("disks are mounted");
+        assert_eq!(history::judge(&lost.history), [], "{disks:?}");
+    }
 }
 
 #[test]

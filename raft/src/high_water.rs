@@ -1,7 +1,7 @@
-//! How far this node once was, in a file beside the store: a store that is behind it has lost what was acknowledged.
+//! How far this node once was, in a file beside the journal: a journal that is behind it has lost what was acknowledged.
 //!
-//! sled rolls back in silence to an older, consistent state when its tail is damaged. A Raft node that starts from one votes
-//! twice or forgets what it acknowledged, so it must not start. The file has two slots, written in turn, each with a checksum
+//! A journal whose end is damaged looks like one whose end a crash cut off. A Raft node that starts from one votes twice or
+//! forgets what it acknowledged, so it must not start. The file has two slots, written in turn, each with a checksum
 //! and a sequence number, so that a write cut short leaves the one before it.
 
 use std::{
@@ -45,7 +45,7 @@ pub(crate) struct HighWater {
 }
 
 impl HighWater {
-    /// Opens the file, or makes it where `fresh` says that the store has nothing in it either.
+    /// Opens the file, or makes it where `fresh` says that the journal has nothing in it either.
     pub(crate) fn open(files: &dyn Files, path: &Path, fresh: bool) -> Result<Self, Error> {
         let io = |error| Error::io(path, &error);
         let exists = files.exists(path);
@@ -53,15 +53,16 @@ impl HighWater {
             return Err(Error::damaged(
                 path,
                 "the whole file",
-                "it is gone, and the store beside it is not empty",
+                "it is gone, and the log beside it is not empty",
             ));
         }
         if !exists {
             create(files, path).map_err(io)?;
         }
-        // Whoever made it may have been killed before this, and then the power may go.
+        // Whoever made it or wrote to it may have been killed before this, and then the power may go.
         files.sync_folder(folder(path)).map_err(io)?;
         let file = files.open(path).map_err(io)?;
+        file.sync().map_err(io)?;
         let mut bytes = vec![0; 2 * SLOT_BYTES];
         let length = file.read_at(&mut bytes, 0).map_err(io)?;
         if length < bytes.len() {
