@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{Consensus, Edit};
 use crate::{
-    Command, Error, Link, Request, Response,
+    Channel, Command, Error, Link, Request, Response,
     forward::{self, Forwarded},
     membership,
     outcomes::key_reused,
@@ -30,7 +30,8 @@ impl Consensus {
                     match leader {
                         None => self.inner.proposer.change(edit, left).await,
                         Some(leader) => {
-                            forward::change(&self.channel(leader)?, self.header(leader), edit, left).await
+                            forward::change(&self.leader_channel(leader)?, self.header(leader), edit, left)
+                                .await
                         }
                     }
                 }
@@ -65,7 +66,7 @@ impl Consensus {
                         None => self.inner.proposer.request(request, left).await,
                         Some(leader) => {
                             forward::cluster_change(
-                                &self.channel(leader)?,
+                                &self.leader_channel(leader)?,
                                 self.header(leader),
                                 request,
                                 left,
@@ -82,6 +83,11 @@ impl Consensus {
         }
     }
 
+    /// The channel to the leader. A node that has just joined may not know yet where that is: then nothing was asked.
+    fn leader_channel(&self, leader: NodeId) -> Result<Channel, Forwarded> {
+        self.channel(leader).map_err(|_| Forwarded::NotReady)
+    }
+
     /// Returns once everything that was committed before the call is applied here (ReadIndex: Ongaro, "Consensus", 6.4).
     pub async fn read_barrier(&self, timeout: Duration) -> Result<(), Error> {
         let until = Instant::now() + timeout;
@@ -90,7 +96,7 @@ impl Consensus {
                 match leader {
                     None => self.read_index(left).await,
                     Some(leader) => {
-                        forward::read_index(&self.channel(leader)?, self.header(leader), left).await
+                        forward::read_index(&self.leader_channel(leader)?, self.header(leader), left).await
                     }
                 }
             })
@@ -123,7 +129,7 @@ impl Consensus {
             match leader {
                 None => membership::transfer(self, to, left).await,
                 Some(leader) => {
-                    forward::transfer(&self.channel(leader)?, self.header(leader), to, left).await
+                    forward::transfer(&self.leader_channel(leader)?, self.header(leader), to, left).await
                 }
             }
         })
