@@ -165,8 +165,9 @@ impl StateMachine {
     pub(crate) fn load(store: &dyn Store) -> Result<State, Error> {
         use crate::record::{self, AppliedRecord};
         let Some(applied) = store.get(APPLIED)? else { return Ok(State::default()) };
-        let bad =
-            |place: &str, error: &dyn std::fmt::Display| crate::store::damaged(store.file(), place, error);
+        let bad = |place: &str, error: &dyn std::fmt::Display| {
+            Error::damaged(store.file(), place, error.to_string())
+        };
         let applied: AppliedRecord =
             record::open_message(APPLIED, &applied).map_err(|error| bad("the applied record", &error))?;
         let generation = applied.generation;

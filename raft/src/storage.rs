@@ -27,7 +27,7 @@ const REPLAY_BATCH: usize = 256;
 ///
 /// `DIR/log` is the journal with the log and the vote, `DIR/snapshots` has the newest snapshot, `DIR/high-water` is the mark
 /// that they may not be behind. `DIR/store` is sled with the state as it is applied, and `DIR/store-boot` says under which boot of
-/// the machine it was made: after another, it is made anew from the other two.
+/// the machine it was made: after another, or where it is damaged, it is made anew from the other two.
 pub struct Storage {
     pub(crate) log: Log,
     pub(crate) state_machine: StateMachine,
@@ -91,8 +91,17 @@ impl Storage {
         let current = Current { journal: &journal, snapshots: &snapshots, upto: mark.applied };
         let mut known = None;
         if made.is(boot.as_deref())? {
-            let store = stores.open()?;
-            known = current.of_store(&*store)?.map(|state| (state, store));
+            let opened =
+                stores.open().and_then(|store| Ok(current.of_store(&*store)?.map(|state| (state, store))));
+            known = match opened {
+                // It is a copy: what it was made from is there, and was checked.
+                Err(Error::Storage { file, place, reason }) => {
+                    let store = file.display();
+                    tracing::error!(%store, place, reason, "the store is damaged; it is made anew from the log");
+                    None
+                }
+                opened => opened?,
+            };
         }
         let (state, store) = match known {
             Some((state, store)) => {

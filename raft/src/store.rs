@@ -2,7 +2,7 @@
 //!
 //! The store holds the state as it is applied, and nothing that the journal and the snapshot do not hold as well: it spares a
 //! node that starts again from reading them. Nothing waits for it to reach the disk, and after the machine has been down it
-//! is made anew (docs/adr/0011).
+//! or where it is damaged, it is made anew (docs/adr/0011).
 
 pub(crate) mod sled;
 
@@ -42,14 +42,4 @@ pub(crate) trait Stores: Send + Sync {
     fn open(&self) -> Result<Arc<dyn Store>, Error>;
     /// Makes a new one with nothing in it in the place of what is there.
     fn make(&self) -> Result<Arc<dyn Store>, Error>;
-}
-
-/// What to say of a store that can't be read: it holds nothing that can't be had again.
-pub(crate) fn damaged(file: &Path, place: &str, error: &dyn std::fmt::Display) -> Error {
-    let folder = file.parent().unwrap_or(file).display();
-    let reason = format!(
-        "{error}. The log and the snapshot hold all that it does: where the disk is to be trusted otherwise, remove {folder}, \
-         and the next start makes it anew"
-    );
-    Error::damaged(file, place, reason)
 }

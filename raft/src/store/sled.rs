@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use super::{Pair, Step, Store, Stores, damaged};
+use super::{Pair, Step, Store, Stores};
 use crate::Error;
 
 /// Bytes of sled's page cache: what is read often is in memory anyway, as the config.
@@ -48,7 +48,7 @@ impl SledStore {
             sled::Error::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
                 Error::io(&file, &error)
             }
-            error => damaged(&file, "opening it", &error),
+            error => Error::damaged(&file, "opening it", error.to_string()),
         };
         let db = sled::Config::new()
             .path(dir)
@@ -60,7 +60,7 @@ impl SledStore {
     }
 
     fn failed(&self, doing: &str, error: &dyn std::fmt::Display) -> Error {
-        damaged(&self.file, doing, error)
+        Error::damaged(&self.file, doing, error.to_string())
     }
 
     fn poison(&self, doing: &str, error: &dyn std::fmt::Display) -> Error {

@@ -49,10 +49,10 @@ mod tests {
 
     fn found(plant: impl FnOnce(&mut Damaged)) -> usize {
         let mut damaged = Damaged {
-            what: "store/db: a bit flipped".into(),
-            file: "/data/store/db".into(),
+            what: "log/0: a bit flipped".into(),
+            file: "/data/log/0".into(),
             exit: Some(78),
-            log: format!("/data/store/db is damaged. {}", STEPS.join(", ")),
+            log: format!("/data/log/0 is damaged. {}", STEPS.join(", ")),
             changed: Vec::new(),
         };
         plant(&mut damaged);
@@ -66,8 +66,8 @@ mod tests {
         assert_eq!(found(|_| {}), 0);
         assert_eq!(found(|damaged| damaged.exit = None), 0);
         assert_eq!(found(|damaged| damaged.exit = Some(1)), 1);
-        assert_eq!(found(|damaged| damaged.file = "/data/store/conf".into()), 1);
-        assert_eq!(found(|damaged| damaged.log = "/data/store/db is damaged.".into()), 1);
-        assert_eq!(found(|damaged| damaged.changed = vec!["store/db".into()]), 1);
+        assert_eq!(found(|damaged| damaged.file = "/data/log/1".into()), 1);
+        assert_eq!(found(|damaged| damaged.log = "/data/log/0 is damaged.".into()), 1);
+        assert_eq!(found(|damaged| damaged.changed = vec!["log/0".into()]), 1);
     }
 }
