@@ -1,5 +1,6 @@
 //! The admin API: REST and JSON, over TLS with bearer tokens, and over a socket that the machine's own admin may open.
 
+mod backup;
 mod cluster;
 mod metrics;
 mod objects;
@@ -14,7 +15,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
@@ -77,7 +78,9 @@ impl Asked {
     }
 }
 
-type Answer = Result<Response<Full<Bytes>>, Refusal>;
+/// The body of an answer: whole, or read bit by bit.
+type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+type Answer = Result<Response<Body>, Refusal>;
 
 /// Serves the socket until told to stop.
 pub(crate) async fn serve_socket(node: Arc<Node>, listener: UnixListener, stop: CancellationToken) {
@@ -165,7 +168,7 @@ where
     }
 }
 
-async fn answer(node: &Arc<Node>, request: Request<Incoming>, local: bool) -> Response<Full<Bytes>> {
+async fn answer(node: &Arc<Node>, request: Request<Incoming>, local: bool) -> Response<Body> {
     let request_id = crate::tokens::hex(&crate::tokens::random::<8>());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let stopped = async {
@@ -232,14 +235,14 @@ async fn route(node: &Arc<Node>, request: Request<Incoming>, local: bool) -> Ans
     if known.is_some() && response.headers().get(header::ETAG) == known.as_ref() {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response.headers_mut().remove(header::CONTENT_TYPE);
-        *response.body_mut() = Full::default();
+        *response.body_mut() = reply::whole(Bytes::new());
     }
     Ok(response)
 }
 
 /// How old what this node says may be: what its data plane has installed, and how long ago it heard of a leader, which
 /// is left out if it never did.
-async fn tell_age(node: &Node, response: &mut Response<Full<Bytes>>) {
+async fn tell_age(node: &Node, response: &mut Response<Body>) {
     let member = node.member.read().await;
     let Some(member) = &*member else { return };
     let headers = response.headers_mut();

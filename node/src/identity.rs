@@ -170,6 +170,36 @@ pub(crate) fn found(data: &Path, place: &Place) -> Result<Founded, Error> {
     Ok(Founded { identity, change, admin_token: admin.text() })
 }
 
+/// The first member of a cluster that is founded again from what is left of it: its identity, not stored yet, and what the
+/// members know of it.
+pub(crate) fn found_again(
+    data: &Path,
+    place: &Place,
+    cluster: &Cluster,
+    node_id: NodeId,
+) -> Result<(NodeIdentity, Node), Error> {
+    check_address("the advertised address", &place.advertise)?;
+    let (authority, key) = (authority(cluster)?, Key::generate()?);
+    let node = Node {
+        name: place.name.clone(),
+        address: place.advertise.clone(),
+        admin: place.admin.clone(),
+        public_key: key.public_key_sha256(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        joined_at_ms: now_ms(),
+    };
+    let founding = cluster.founding.as_ref();
+    let stored = store::Stored {
+        node_id,
+        cluster_id: founding.map(|founding| founding.cluster_id.clone()).unwrap_or_default(),
+        epoch: founding.map_or(1, |founding| founding.epoch + 1),
+        key_pem: Secret(key.pem()),
+        certificate_pem: authority.sign(&key.csr()?, node_id, &node)?,
+        ca_pem: authority.certificate_pem,
+    };
+    Ok((NodeIdentity::new(stored, data)?, node))
+}
+
 impl NodeIdentity {
     /// The identity in this data directory; none if it never joined a cluster.
     pub(crate) fn load(data: &Path) -> Result<Option<Self>, Error> {

@@ -10,6 +10,7 @@ mod member;
 mod node;
 mod origin;
 mod renew;
+mod restore;
 mod settings;
 mod tokens;
 
@@ -45,6 +46,19 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+    /// Found a cluster again in an empty data folder, from a backup, or from what a member has after a majority was lost
+    Restore {
+        /// What `gwctl cluster backup` wrote, or the data folder of a member that does not run
+        source: PathBuf,
+        /// Say what is in it, and change nothing
+        #[arg(long)]
+        check: bool,
+        /// File with settings, in TOML; flags and environment go over it
+        #[arg(long, env = "PHALANX_SETTINGS", value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        given: Box<settings::Given>,
+    },
     /// Say whether the node on this machine is ready: exit code 0 or 1
     Health {
         /// The node's data folder
@@ -79,6 +93,16 @@ fn main() -> ExitCode {
                 ExitCode::from(EXIT_USAGE)
             }
         },
+        Command::Restore { source, check: true, .. } => finish(restore::run(source, None)),
+        Command::Restore { source, config, given, .. } => {
+            match given.over_file(config).and_then(settings::Given::check) {
+                Ok(settings) => finish(restore::run(source, Some(settings))),
+                Err(error) => {
+                    eprintln!("gwnode: {error:#}");
+                    ExitCode::from(EXIT_USAGE)
+                }
+            }
+        }
         Command::Demo { dir } => finish(demo::run(dir)),
         Command::Health { data } => finish(async move {
             let ready: serde_json::Value = local::ask(&data, http::Method::GET, "/readyz", &()).await?;

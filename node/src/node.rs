@@ -175,7 +175,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 /// Refuses a data folder that another process uses. Makes the folder, for this user alone.
-fn lock(settings: &Settings) -> anyhow::Result<std::fs::File> {
+pub(crate) fn lock(settings: &Settings) -> anyhow::Result<std::fs::File> {
     let data = &settings.data;
     let what = || format!("use the data folder {}", data.display());
     if !data.exists() {

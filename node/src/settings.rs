@@ -6,6 +6,8 @@ use anyhow::{Context, bail};
 use gateway::access::Destination;
 use serde::Deserialize;
 
+/// What is logged unless said otherwise. openraft warns of each heartbeat that fails, some sixty a second while a member is away.
+const LOG: &str = "info,openraft=warn,openraft::core::heartbeat=error,chitchat=warn,sled=warn";
 /// The most threads that serve clients.
 const WORKERS_MAX: usize = 1_024;
 
@@ -198,7 +200,7 @@ impl Given {
                 Bootstrap::None
             }
         };
-        let log = self.log.unwrap_or_else(|| "info,openraft=warn,chitchat=warn,sled=warn".to_owned());
+        let log = self.log.unwrap_or_else(|| LOG.to_owned());
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log) {
             wrong.push(format!("log: {log:?}: {error}"));
         }

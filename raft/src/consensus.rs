@@ -253,6 +253,10 @@ impl Consensus {
         &self.inner.settings
     }
 
+    pub(crate) fn state(&self) -> crate::state::State {
+        self.inner.state_machine.state()
+    }
+
     pub(crate) fn snapshots(&self) -> &Snapshots {
         &self.inner.snapshots
     }

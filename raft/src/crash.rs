@@ -186,6 +186,34 @@ async fn a_truncated_log_is_no_loss_and_a_purged_one_neither() {
 }
 
 #[tokio::test]
+async fn what_was_only_appended_is_salvaged_into_a_new_epoch_and_the_folder_stays_as_it_is() {
+    let (dir, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut storage = Storage::open(dir.path()).unwrap();
+    write(&mut storage, history()).await;
+    storage.log.blocking_append(vec![change(4, 2, None, put("late", DOC))]).await.unwrap();
+    drop(storage);
+    let contents = || -> Vec<_> {
+        let files = files(dir.path()).into_iter();
+        files.map(|file| (fs::read(&file).unwrap(), file)).collect()
+    };
+    let before = contents();
+    let remains = crate::Remains::of_member(dir.path()).unwrap();
+    assert!(contents() == before);
+    assert_eq!((remains.revision(), remains.objects()), (Revision(3), 3));
+    let (id, node) = (remains.node_id(), remains.cluster().nodes[&NodeId(1)].clone());
+    let key = GossipKey { id: 9, secret: Secret("cd".repeat(32)) };
+    assert_eq!(remains.found(new.path(), node, key).await.unwrap(), Revision(3 + crate::EPOCH_STRIDE));
+    assert_eq!(id, NodeId(4 + crate::EPOCH_STRIDE));
+    let mut restored = reopen(new.path()).await.unwrap();
+    assert!(restored.config().borrow().get(Kind::Upstream, &Name::new("late").unwrap()).is_some());
+    let cluster = restored.cluster().borrow().clone();
+    assert_eq!(cluster.founding.as_ref().unwrap().epoch, 2);
+    assert_eq!(cluster.nodes.keys().copied().collect::<Vec<_>>(), [id]);
+    // It votes in no term that the old one had.
+    assert_eq!(restored.log.read_vote().await.unwrap(), Some(Vote::new(1, id.0)));
+}
+
+#[tokio::test]
 async fn what_the_log_lacks_is_in_a_snapshot_even_after_a_crash_before_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let mut storage = Storage::open(dir.path()).unwrap();

@@ -3,6 +3,7 @@
 //! [`Storage`] opens what this node has on disk and hands out the current config at once, before any network.
 //! Nothing of openraft's or sled's own formats leaves this crate, to the wire or to the disk.
 
+mod backup;
 mod blocking;
 mod boot;
 mod consensus;
@@ -25,6 +26,7 @@ mod outcomes;
 mod peers;
 mod proposer;
 mod record;
+mod restore;
 mod serve;
 mod service;
 #[cfg(test)]
@@ -40,10 +42,12 @@ mod sync;
 mod types;
 mod wire;
 
+pub use backup::Backup;
 pub use consensus::{Admission, Consensus, Edit, Expect, Role, Settings, Status};
 pub use dial::{CallError, Channel};
 pub use error::Error;
 pub use peers::{Identity, PeerTls, server_name};
+pub use restore::{EPOCH_STRIDE, Remains};
 pub use serve::PeerId;
 pub use storage::Storage;
 pub use types::{Command, Link, PeerNode, Request, Response};

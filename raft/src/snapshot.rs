@@ -73,10 +73,24 @@ impl SnapshotFile {
         each: impl FnMut(&mut State, u8, &[u8], &[u8]) -> Result<(), BadRecord>,
     ) -> Result<State, Error> {
         let file = self.open().map_err(|error| Error::io(&self.path, &error))?;
-        let mut frames = 0_u64;
-        let result = read_frames(&mut BufReader::new(Sequential::new(file)), &mut frames, each);
-        result.map_err(|error| Error::damaged(&self.path, format!("frame {frames}"), error.to_string()))
+        read_all(Sequential::new(file), &self.path, each)
     }
+}
+
+/// Reads a snapshot that lies anywhere, as a backup does, and checks every byte of it.
+pub(crate) fn read_backup(path: &Path) -> Result<State, Error> {
+    let file = std::fs::File::open(path).map_err(|error| Error::io(path, &error))?;
+    read_all(file, path, |state, space, rest, payload| state.load(space, rest, payload))
+}
+
+fn read_all(
+    input: impl Read,
+    path: &Path,
+    each: impl FnMut(&mut State, u8, &[u8], &[u8]) -> Result<(), BadRecord>,
+) -> Result<State, Error> {
+    let mut frames = 0_u64;
+    let result = read_frames(&mut BufReader::new(input), &mut frames, each);
+    result.map_err(|error| Error::damaged(path, format!("frame {frames}"), error.to_string()))
 }
 
 impl Drop for SnapshotFile {
@@ -135,11 +149,16 @@ impl Snapshots {
 
     /// Writes this state as the node's own newest snapshot, durably.
     pub(crate) fn write(&self, state: &State) -> Result<SnapshotFile, Error> {
+        self.adopt(self.write_aside(state)?)
+    }
+
+    /// Writes this state to a file that goes with its last handle.
+    pub(crate) fn write_aside(&self, state: &State) -> Result<SnapshotFile, Error> {
         let file = self.temporary();
         file.create()
             .and_then(|out| write_frames(out, state))
             .map_err(|error| Error::io(file.path(), &error))?;
-        self.adopt(file)
+        Ok(file)
     }
 
     /// Makes this file the node's own newest snapshot, durably.

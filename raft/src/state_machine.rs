@@ -81,6 +81,11 @@ impl StateMachine {
         (state.config.clone(), state.made_by)
     }
 
+    /// The state as it is applied here.
+    pub(crate) fn state(&self) -> State {
+        self.lock().clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -79,6 +79,23 @@ impl Storage {
         Ok(storage)
     }
 
+    /// The state that the snapshot and the whole log in this folder come to, whether or not it was committed; for when the
+    /// others, who would know, are gone. Changes nothing there.
+    ///
+    /// # Errors
+    /// As of [`Storage::open`].
+    pub(crate) fn salvage(dir: &Path) -> Result<State, Error> {
+        Self::must_be_there(dir)?;
+        let files: Arc<dyn Files> = Arc::new(SystemFiles);
+        let snapshots = Snapshots::open(files.clone(), dir.join("snapshots"))?;
+        let journal = Journal::open(files.clone(), dir.join("log"), SEGMENT_BYTES)?;
+        let high_water = HighWater::open(&*files, &dir.join("high-water"), journal.is_empty())?;
+        check_end(&journal, high_water.mark())?;
+        let upto = journal.last().map(|last| last.index).max(high_water.mark().applied);
+        let current = Current { journal: &journal, snapshots: &snapshots, upto };
+        current.replay(current.of_snapshot()?, None)
+    }
+
     /// [`Storage::open`] over another ground; with it, what makes its writes durable.
     pub(crate) fn open_over(ground: Ground, dir: &Path) -> Result<(Self, Worker), Error> {
         let Ground { files, stores, boot, segment_bytes } = ground;

@@ -1,6 +1,10 @@
 //! Nodes in one cluster.
 
-use std::{net::SocketAddr, path::PathBuf, process::Command};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -70,6 +74,17 @@ impl Cluster {
             cluster.join();
         }
         cluster
+    }
+
+    /// Founds a cluster of one node again from a backup, or from the data folder of a member.
+    pub fn restored(source: &Path) -> Self {
+        let (program, dir) = (gwnode(), TempDir::new().expect("a temporary folder"));
+        let mut node = Node::new(&program, dir.path().join("node1"), None);
+        let restored = node.restore(source);
+        assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+        node.start();
+        let (nodes, folders) = (vec![node], Vec::new());
+        Self { nodes, formed: Value::Null, links: None, folders, program, dir }
     }
 
     /// Starts one more node, which is in no cluster yet.

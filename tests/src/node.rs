@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
     ops::Range,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -92,6 +92,19 @@ impl Node {
     /// What it has written to its log.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// Has it found a cluster again from a backup or the data folder of a member, before its first start; gives what came of it.
+    pub fn restore(&self, source: &Path) -> Output {
+        Command::new(&self.program)
+            .arg("restore")
+            .arg(source)
+            .arg("--data")
+            .arg(&self.data)
+            .args(["--peer", &self.listens.to_string(), "--advertise", &self.peer.to_string()])
+            .args(["--admin", &self.admin_tls.to_string()])
+            .output()
+            .expect("gwnode runs")
     }
 
     /// Starts it, and waits until it answers on its socket.

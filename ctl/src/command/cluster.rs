@@ -1,5 +1,6 @@
 //! `gwctl cluster`: form, join, look at and change the cluster.
 
+mod backup;
 mod form;
 mod status;
 
@@ -12,6 +13,7 @@ use model::{
     api::{JoinTokenMade, JoinTokenRequest, TokenListed, TransferRequest},
 };
 
+use self::backup::Backup;
 use crate::{
     cli::Global,
     client::{Call, Client},
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Status,
     /// Show every member.
     Members,
+    /// Write everything that the cluster agreed on to a file, its secrets too; `gwnode restore` founds a cluster from it.
+    Backup(Backup),
     /// Let the node here leave the cluster.
     Leave(Local),
     /// Remove a member for good.
@@ -93,6 +97,7 @@ impl Command {
             Self::Join(join) => join.run(global).await,
             Self::Status => status::run(global, true).await,
             Self::Members => status::run(global, false).await,
+            Self::Backup(backup) => backup.run(global).await,
             Self::Leave(local) => {
                 local.client(global).send(Call::new(Method::POST, "/v1/cluster/leave")).await?;
                 output::write("The node leaves the cluster.\n")

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Response, header};
-use http_body_util::Full;
 
 use crate::{
     admin::{Answer, Asked},
@@ -50,7 +48,7 @@ pub(super) async fn metrics(node: Arc<Node>, _: Asked) -> Answer {
         "# TYPE phalanx_ready gauge\nphalanx_ready {}\n",
         u8::from(node.phase() == Phase::Ready)
     ));
-    let mut response = Response::new(Full::<Bytes>::from(text));
+    let mut response = Response::new(super::reply::whole(text));
     let kind = header::HeaderValue::from_static("text/plain; version=0.0.4");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)

@@ -227,7 +227,7 @@ pub(super) async fn export(node: Arc<Node>, asked: Asked) -> Answer {
             let mut response = reply::tagged(StatusCode::OK, &document, config.revision, config.revision)?;
             let kind = http::HeaderValue::from_static("application/yaml");
             response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
-            *response.body_mut() = text.into_bytes().into();
+            *response.body_mut() = reply::whole(text);
             Ok(response)
         }
         Some(other) => Err(Refusal::invalid(format!("format is {other:?}: say json or yaml"))),

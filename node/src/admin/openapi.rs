@@ -7,7 +7,7 @@ use model::cluster::Role;
 use serde_json::{Value, json};
 
 use crate::{
-    admin::{Answer, Asked, cluster, healthz, metrics::metrics, objects, readyz, reply, tokens},
+    admin::{Answer, Asked, backup, cluster, healthz, metrics::metrics, objects, readyz, reply, tokens},
     node::Node,
 };
 
@@ -86,6 +86,7 @@ pub(super) static OPERATIONS: &[Operation] = operations! {
     GET "/openapi.json" None, false, document, "This document";
     GET "/metrics" VIEWER, false, metrics, "Metrics in Prometheus' text format";
     GET "/v1/cluster" VIEWER, false, cluster::status, "The cluster as this node sees it";
+    GET "/v1/cluster/backup" ADMIN, false, backup::backup, "Everything that the cluster agreed on, its secrets too, for gwnode restore";
     POST "/v1/cluster/init" ADMIN, true, cluster::init, "Form a cluster of this node";
     POST "/v1/cluster/join" ADMIN, true, cluster::join, "Make this node a member of a cluster";
     POST "/v1/cluster/leave" ADMIN, false, cluster::leave, "Take this node out of its cluster";

@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use model::{Code, Revision, Violation, api::Problem};
 use serde::Serialize;
 
-use crate::{admin::Answer, identity};
+use crate::{
+    admin::{Answer, Body},
+    identity,
+};
 
 /// Why a request is not done.
 #[derive(Debug)]
@@ -71,7 +74,7 @@ impl Refusal {
         Self::new(status, code.as_str(), detail)
     }
 
-    pub(crate) fn response(self, request_id: &str) -> Response<Full<Bytes>> {
+    pub(crate) fn response(self, request_id: &str) -> Response<Body> {
         let problem = Problem {
             kind: format!("urn:phalanx:problem:{}", self.code),
             title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
@@ -115,6 +118,11 @@ impl From<identity::Error> for Refusal {
     }
 }
 
+/// A body that is there whole.
+pub(super) fn whole(body: impl Into<Bytes>) -> Body {
+    Full::new(body.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
 /// A JSON answer.
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let body = serde_json::to_vec(value).map_err(|error| {
@@ -124,7 +132,7 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
             format!("the answer can't be written: {error}"),
         )
     })?;
-    let mut response = Response::new(Full::from(body));
+    let mut response = Response::new(whole(body));
     *response.status_mut() = status;
     let kind = header::HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -149,7 +157,7 @@ pub(crate) fn tagged(
 
 /// Nothing to say but that it is done.
 pub(crate) fn done() -> Answer {
-    let mut response = Response::new(Full::default());
+    let mut response = Response::new(whole(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
 }

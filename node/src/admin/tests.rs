@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use http::HeaderMap;
+use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
