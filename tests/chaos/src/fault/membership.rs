@@ -55,7 +55,8 @@ pub(super) const FAULTS: &[Fault] = &[
             stage.bears(leader, Burden::Down);
             stage.cluster.nodes[leader].kill();
             let killed = Instant::now();
-            stage.elects_among(&others, killed);
+            // The new one may have its vote, and lead.
+            stage.elects_among(&[others.clone(), vec![place]].concat(), killed);
             settles(stage, &others, id, killed);
             stage.comes_back(leader);
         },
