@@ -102,6 +102,7 @@ def main():
     arguments.add_argument("--objects", type=int, default=100_000)
     arguments.add_argument("--changes", type=int, default=1_000)
     arguments.add_argument("--failovers", type=int, default=10)
+    arguments.add_argument("--revocations", type=int, default=200)
     given = arguments.parse_args()
     folder = tempfile.mkdtemp(prefix="phalanx-bench-")
     nodes = []
@@ -112,9 +113,12 @@ def main():
             node.call("POST", "/v1/cluster/join", {"address": formed["join_address"], "token": formed["join_token"]})
         until(lambda: nodes[0].call("GET", "/v1/cluster")["tolerates"] == 1)
         base = {"version": 1, "upstreams": {"u": {"targets": [{"address": "127.0.0.1:1"}]}}, "consumers": {"c": {}},
-                "routes": {"ok": {"match": [{"path": {"exact": "/ok"}}], "respond": {"status": 200}}}}
+                "policies": {"keys": {"type": "api-key"}},
+                "routes": {"keyed": {"match": [{"path": {"exact": "/keyed"}}], "policies": ["keys"], "respond": {"status": 200}},
+                           "ok": {"match": [{"path": {"exact": "/ok"}}], "respond": {"status": 200}}}}
         nodes[0].call("POST", "/v1/apply?wait=all", {"document": json.dumps(base)})
         singles(nodes, given.changes, "empty config")
+        revocations(nodes, given.revocations)
         failovers(nodes, given.failovers)
         document = {"version": 1, "routes": routes(10_000, "apply")}
         begun = time.monotonic()
@@ -155,6 +159,33 @@ def singles(nodes, count, what):
     p99 = times[int(len(times) * 0.99) - 1]
     show(f"{count} single changes, asked until installed on all ({what})",
          f"p50 {statistics.median(times):.1f} ms, p99 {p99:.1f} ms")
+
+
+def revocations(nodes, count):
+    """Revokes keys without waiting for nodes, and times from the answer until every node refuses each."""
+    admin = Unix(nodes[2].data + "/admin.sock")
+    clients = [http.client.HTTPConnection("127.0.0.1", node.proxy, timeout=5) for node in nodes]
+
+    def status(client, key):
+        client.request("GET", "/keyed", headers={"x-api-key": key})
+        answer = client.getresponse()
+        answer.read()
+        return answer.status
+
+    times = []
+    for _ in range(count):
+        issued = nodes[2].call("POST", "/v1/keys?wait=all", {"consumer": "c"}, admin)
+        if any(status(client, issued["key"]) != 200 for client in clients):
+            raise SystemExit("a key is not good that was issued")
+        nodes[2].call("DELETE", f"/v1/keys/{issued['id']}", None, admin)
+        begun = time.monotonic()
+        for client in clients:
+            while status(client, issued["key"]) != 401:
+                pass
+        times.append((time.monotonic() - begun) * 1_000)
+    times.sort()
+    show(f"{count} keys revoked, from the answer until all nodes refuse each",
+         f"p50 {statistics.median(times):.1f} ms, p99 {times[int(len(times) * 0.99) - 1]:.1f} ms, worst {times[-1]:.1f} ms")
 
 
 def failovers(nodes, count):

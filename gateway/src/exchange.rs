@@ -5,7 +5,10 @@ use std::{borrow::Cow, net::IpAddr};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use model::{Code, Name};
 
-use crate::plan::{CompiledRoute, Plan};
+use crate::{
+    lease::Lease,
+    plan::{CompiledRoute, Plan},
+};
 
 /// One request in flight, between its routing and its forwarding.
 ///
@@ -29,6 +32,8 @@ pub struct Exchange<'a> {
     pub client: IpAddr,
     /// Seconds since the Unix epoch, now.
     pub now_s: u64,
+    /// When what is served was last known to be the newest.
+    pub lease: &'a Lease,
     /// Who calls, once a policy has found out.
     pub consumer: Option<Name>,
 }

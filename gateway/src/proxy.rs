@@ -113,6 +113,7 @@ async fn answer(
             headers: &mut head.headers,
             client: caller,
             now_s: now_s(),
+            lease: &worker.settings.lease,
             consumer: None,
         };
         let allowed = allow(&plan, route, &mut exchange);

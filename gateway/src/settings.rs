@@ -1,8 +1,8 @@
 //! What one process's data plane is told besides the config: where it listens and how much it takes.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::{access::AccessLog, cidr::Cidr};
+use crate::{access::AccessLog, cidr::Cidr, lease::Lease};
 
 /// What one process's data plane is told besides the config.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<Cidr>,
     /// Where a line for each request goes; nowhere unless said.
     pub access_log: Option<AccessLog>,
+    /// When what is served was last known to be the newest: told by whoever has the configs.
+    pub lease: Arc<Lease>,
     /// How much a stranger may ask for.
     pub limits: Limits,
 }
@@ -22,7 +24,14 @@ pub struct Settings {
 impl Settings {
     /// Settings with the usual limits.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, workers: 0, trusted_proxies: Vec::new(), access_log: None, limits: Limits::default() }
+        Self {
+            listen,
+            workers: 0,
+            trusted_proxies: Vec::new(),
+            access_log: None,
+            lease: Arc::default(),
+            limits: Limits::default(),
+        }
     }
 
     /// How many threads serve.

@@ -321,6 +321,9 @@ pub struct ClusterStatus {
     /// How long ago, in milliseconds, this node last heard from a leader; none if never.
     #[serde(default)]
     pub leader_contact_ms: Option<u64>,
+    /// Milliseconds since it asked what a majority has confirmed: that what it serves is the newest. None if none has yet.
+    #[serde(default)]
+    pub confirmed_ms: Option<u64>,
     /// Every member, this node included.
     pub members: Vec<MemberStatus>,
 }

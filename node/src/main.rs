@@ -5,6 +5,7 @@ mod demo;
 mod gossip;
 mod identity;
 mod join;
+mod lease;
 mod local;
 mod member;
 mod node;

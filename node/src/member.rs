@@ -1,6 +1,6 @@
 //! A node that is in a cluster: consensus, gossip, certificate and admin listener, started together and stopped together.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use anyhow::Context;
 use model::{
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     gossip::{Facts, Gossip},
     identity::NodeIdentity,
-    renew,
+    lease, renew,
     settings::Settings,
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct Member {
     pub(crate) consensus: Consensus,
     pub(crate) identity: NodeIdentity,
     pub(crate) gossip: Gossip,
+    /// When this process began to take part.
+    pub(crate) since: Instant,
     stop: CancellationToken,
     failed: watch::Sender<Option<String>>,
     tasks: JoinSet<anyhow::Result<()>>,
@@ -52,6 +54,7 @@ pub(crate) struct Member {
 pub(crate) struct Lent<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) installed: watch::Receiver<Revision>,
+    pub(crate) lease: &'a Arc<gateway::Lease>,
     pub(crate) registry: &'a prometheus::Registry,
     pub(crate) facts: Facts,
 }
@@ -115,6 +118,11 @@ impl Member {
             renew::keep_renewed(group, renewing, members, stopping).await;
             Ok(())
         });
+        let keeping = lease::keep(consensus.clone(), lent.installed, lent.lease.clone(), stop.clone());
+        tasks.spawn(async move {
+            keeping.await;
+            Ok(())
+        });
         let gossip = Gossip::start(
             identity.node_id,
             &identity.cluster_id,
@@ -127,7 +135,7 @@ impl Member {
         .await
         .context("start gossip")?;
         tracing::info!(address = %gossip.address(), "gossiping");
-        Ok(Self { consensus, identity, gossip, stop, failed, tasks })
+        Ok(Self { consensus, identity, gossip, since: Instant::now(), stop, failed, tasks })
     }
 
     /// What has failed for good, once something has: then the process must end.

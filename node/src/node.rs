@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use gateway::Gateway;
+use gateway::{Gateway, Lease};
 use model::Revision;
 use raft::Storage;
 use tokio::{
@@ -34,6 +34,9 @@ use crate::{
 
 /// Between two looks at what there is to say about this node.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long a node that starts is not ready while no majority has told it whether its config is the newest.
+const FIRST_WORD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a node is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,8 @@ pub(crate) struct Node {
     /// None once it drains.
     pub(crate) gateway: Mutex<Option<Gateway>>,
     pub(crate) installed: watch::Receiver<Revision>,
+    /// When what it serves was last known to be the newest.
+    pub(crate) lease: Arc<Lease>,
     pub(crate) member: RwLock<Option<Member>>,
     /// What a member is made of, until there is one.
     spare: tokio::sync::Mutex<Option<(Storage, PeerPort)>>,
@@ -90,6 +95,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     proxy.workers = settings.workers;
     proxy.trusted_proxies.clone_from(&settings.trusted_proxies);
     proxy.access_log.clone_from(&settings.access_log);
+    let lease = proxy.lease.clone();
     let gateway = Gateway::start(proxy, storage.config(), &registry)
         .with_context(|| format!("serve clients on {}", settings.proxy))?;
     tracing::info!(address = %gateway.address(), revision = %storage.config().borrow().revision, "serving clients");
@@ -101,6 +107,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         registry,
         gateway: Mutex::new(Some(gateway)),
         installed,
+        lease,
         member: RwLock::new(None),
         spare: tokio::sync::Mutex::new(Some((storage, port))),
         advertised: OnceLock::new(),
@@ -276,6 +283,10 @@ impl Node {
             }
             Some(member) if member.consensus.was_removed_itself() => {
                 Err("the node was removed from its cluster".to_owned())
+            }
+            // Where policies close on isolation it would refuse; for long it does not wait, since it proxies on by itself.
+            Some(member) if self.lease.age().is_none() && member.since.elapsed() < FIRST_WORD_TIMEOUT => {
+                Err("the node has just started, and asks whether its config is the newest".to_owned())
             }
             Some(_) => Ok(()),
         }

@@ -1,6 +1,6 @@
 //! Policy `api-key`: only callers with a good key get through, and the upstream is told who they are. Fails closed.
 
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, header};
 use model::{Code, Name, key};
@@ -27,6 +27,23 @@ struct Spec {
     /// Keep the key from the upstream.
     #[serde(default = "hide_default")]
     hide: bool,
+    /// What becomes of callers while this node can't know which keys were revoked.
+    #[serde(default)]
+    on_isolation: OnIsolation,
+    /// After how long without a word from a majority that is so.
+    #[serde(default = "isolation_default", with = "model::duration")]
+    isolation_after: Duration,
+}
+
+/// What becomes of callers while this node can't know which keys were revoked.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OnIsolation {
+    /// They are let through with the keys that were good when it knew.
+    #[default]
+    Open,
+    /// They are refused.
+    Closed,
 }
 
 /// Where the key is.
@@ -55,6 +72,13 @@ fn hide_default() -> bool {
     true
 }
 
+fn isolation_default() -> Duration {
+    Duration::from_secs(30)
+}
+
+/// Below it a leader that is lost and followed by another would have callers refused.
+const ISOLATION_AFTER_MIN: Duration = Duration::from_secs(5);
+
 impl Default for Place {
     fn default() -> Self {
         Self::Header("x-api-key".to_owned())
@@ -67,6 +91,8 @@ struct ApiKey {
     place: CompiledPlace,
     allow: Option<Allow>,
     hide: bool,
+    /// How old the word of a majority may be, if that matters.
+    lease: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -108,9 +134,16 @@ pub(super) fn build(name: &Name, policy: &model::Policy) -> super::Built {
             "lets nobody through: name groups or consumers".to_owned(),
         );
     }
+    if spec.isolation_after < ISOLATION_AFTER_MIN {
+        violations.add(format!("policies.{name}.isolation_after"), "must be 5s or more".to_owned());
+    }
+    let lease = match spec.on_isolation {
+        OnIsolation::Open => None,
+        OnIsolation::Closed => Some(spec.isolation_after),
+    };
     match place {
         Some(place) if violations.len() == 0 => {
-            Ok(Arc::new(ApiKey { name: name.clone(), place, allow: spec.allow, hide: spec.hide }))
+            Ok(Arc::new(ApiKey { name: name.clone(), place, allow: spec.allow, hide: spec.hide, lease }))
         }
         _ => Err(violations.into_vec()),
     }
@@ -122,6 +155,10 @@ impl Policy for ApiKey {
     }
 
     fn request(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
+        if self.lease.is_some_and(|time| !exchange.lease.holds_for(time)) {
+            let told = "It can't be known now which keys are good. Try again later.";
+            return Err(Refusal::new(Code::Unavailable, "isolated", told));
+        }
         let consumer = self.consumer(exchange)?;
         let value = HeaderValue::from_str(consumer.as_str()).map_err(|_| refuse("consumer_name"))?;
         if self.hide {

@@ -8,6 +8,7 @@ use model::{Config, Kind, Name, Violation};
 use super::Policy;
 use crate::{
     exchange::{Exchange, Refusal},
+    lease::Lease,
     plan::{Head, Plan},
 };
 
@@ -44,6 +45,17 @@ pub(crate) fn run_in(
     prepare: impl FnOnce(&mut Exchange<'_>),
     seen: impl FnOnce(&Exchange<'_>),
 ) -> Result<(), Refusal> {
+    run_under(&Lease::default(), plan, policy, prepare, seen)
+}
+
+/// The same, where a majority has confirmed so much.
+pub(crate) fn run_under(
+    lease: &Lease,
+    plan: &Plan,
+    policy: &dyn Policy,
+    prepare: impl FnOnce(&mut Exchange<'_>),
+    seen: impl FnOnce(&Exchange<'_>),
+) -> Result<(), Refusal> {
     let mut headers = HeaderMap::new();
     let none = HeaderMap::new();
     let head = Head { method: &Method::GET, host: "h", path: "/", query: None, headers: &none };
@@ -57,6 +69,7 @@ pub(crate) fn run_in(
         headers: &mut headers,
         client: [127, 0, 0, 1].into(),
         now_s: 1_000,
+        lease,
         consumer: None,
     };
     prepare(&mut exchange);

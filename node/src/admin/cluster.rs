@@ -114,6 +114,7 @@ fn describe(node: &Node, member: &Member) -> ClusterStatus {
         tolerates: alive.saturating_sub(voters / 2 + 1),
         revision: config.revision,
         leader_contact_ms: status.leader_contact.map(ms),
+        confirmed_ms: node.lease.age().map(ms),
         members,
     }
 }

@@ -41,6 +41,10 @@ pub(super) async fn metrics(node: Arc<Node>, _: Asked) -> Answer {
             text.push_str(&format!("# TYPE {name} gauge\n{name} {value}\n"));
         }
     }
+    if let Some(age) = node.lease.age() {
+        let (name, value) = ("phalanx_config_confirmed_age_seconds", age.as_secs_f64());
+        text.push_str(&format!("# TYPE {name} gauge\n{name} {value}\n"));
+    }
     for (name, value) in process() {
         text.push_str(&format!("# TYPE {name} gauge\n{name} {value}\n"));
     }

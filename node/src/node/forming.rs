@@ -79,6 +79,7 @@ impl Node {
         let lent = Lent {
             settings: &self.settings,
             installed: self.installed.clone(),
+            lease: &self.lease,
             registry: &self.registry,
             facts,
         };

@@ -5,8 +5,9 @@ use model::{Code, Config, Kind, Name, config::Pepper, key};
 
 use super::*;
 use crate::{
+    lease::{Lease, Moment},
     plan::Plan,
-    policy::test::{config, policy, run_in},
+    policy::test::{config, policy, run_in, run_under},
 };
 
 fn credential(seed: u8) -> String {
@@ -43,6 +44,31 @@ fn ask(plan: &Plan, doc: &str, headers: &[(&'static str, &str)]) -> Result<(), (
         }
     };
     run_in(plan, &*built, prepare, |_| ()).map_err(|refusal| (refusal.code, refusal.reason))
+}
+
+#[test]
+fn where_it_closes_on_isolation_nobody_passes_without_a_confirmation() {
+    let plan = Plan::empty().install(&keyed()).unwrap();
+    let (closed, key) =
+        (r#"{"type":"api-key","on_isolation":"closed","isolation_after":"1h"}"#, credential(1));
+    let isolated = Err((Code::Unavailable, "isolated"));
+    assert_eq!(ask(&plan, closed, &[("x-api-key", &key)]), isolated);
+    // Nor does one without a key learn anything.
+    assert_eq!(ask(&plan, closed, &[]), isolated);
+    let lease = Lease::default();
+    lease.confirm(Moment::now());
+    let with_lease = |doc: &str| {
+        let built = policy(doc).unwrap();
+        let value = HeaderValue::from_str(&key).unwrap();
+        let prepare = |exchange: &mut Exchange<'_>| {
+            exchange.headers.append("x-api-key", value);
+        };
+        run_under(&lease, &plan, &*built, prepare, |_| ()).map_err(|refusal| (refusal.code, refusal.reason))
+    };
+    assert_eq!(with_lease(closed), Ok(()));
+    let refused = policy(r#"{"type":"api-key","on_isolation":"closed","isolation_after":"4s"}"#).unwrap_err();
+    assert_eq!(refused[0].path, "policies.p.isolation_after");
+    assert!(policy(r#"{"type":"api-key","on_isolation":"ajar"}"#).is_err());
 }
 
 #[test]
