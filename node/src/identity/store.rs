@@ -1,4 +1,4 @@
-//! Small secret files: JSON, for the owner's eyes alone, replaced whole or not at all.
+//! Small secret files: JSON and a checksum, for the owner's eyes alone, replaced whole or not at all.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -11,6 +11,9 @@ use model::{NodeId, cluster::Secret};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::Error;
+
+/// The length of [`seal`].
+const SEAL_BYTES: usize = 10;
 
 /// The identity file.
 #[derive(Serialize, Deserialize)]
@@ -30,14 +33,26 @@ pub(crate) fn read<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, Error>
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(Error::File { file: file.to_owned(), source }),
     };
-    let corrupt =
-        |error: serde_json::Error| Error::Corrupt { file: file.to_owned(), reason: error.to_string() };
-    serde_json::from_slice(&text).map(Some).map_err(corrupt)
+    let corrupt = |reason: String| Error::Corrupt { file: file.to_owned(), reason };
+    // JSON alone would not do: with a bit flipped it may still be some, of another node or cluster.
+    let sealed = text.len().checked_sub(SEAL_BYTES).map(|at| text.split_at(at));
+    match sealed {
+        Some((json, sum)) if sum == seal(json).as_bytes() => {
+            serde_json::from_slice(json).map(Some).map_err(|error| corrupt(error.to_string()))
+        }
+        _ => Err(corrupt("its checksum, in the last line, does not match the rest".to_owned())),
+    }
+}
+
+/// What a file ends in: a line with the CRC-32 of all before it.
+fn seal(json: &[u8]) -> String {
+    format!("\n{:08x}\n", crc32fast::hash(json))
 }
 
 /// Replaces the file durably, readable by its owner alone.
 pub(crate) fn write<T: Serialize>(file: &Path, value: &T) -> Result<(), Error> {
-    let text = serde_json::to_vec_pretty(value).map_err(|error| Error::Certificate(error.to_string()))?;
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| Error::Certificate(error.to_string()))?;
+    text.extend_from_slice(seal(&text).as_bytes());
     let beside = file.with_extension("tmp");
     let replace = || {
         // Removed first: opening a file that is there would keep its mode.

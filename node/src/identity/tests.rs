@@ -111,9 +111,21 @@ fn an_identity_is_private_to_its_owner_and_a_corrupt_one_says_so() {
     found(data.path(), &place()).unwrap().identity.store().unwrap();
     let file = data.path().join(FILE);
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    std::fs::write(&file, "{\"node_id\": 1").unwrap();
-    let error = NodeIdentity::load(data.path()).err().unwrap().to_string();
-    assert!(error.contains("identity.json is corrupt"), "{error}");
+    let sound = std::fs::read(&file).unwrap();
+    let refused = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        let error = NodeIdentity::load(data.path()).err().unwrap().to_string();
+        assert!(error.contains("identity.json is corrupt"), "{error}");
+    };
+    // A digit of the cluster's id with a bit flipped is mostly another digit.
+    for at in 0..sound.len() {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1;
+        refused(&bytes);
+        refused(&sound[..at]);
+    }
+    std::fs::write(&file, &sound).unwrap();
+    assert!(NodeIdentity::load(data.path()).unwrap().is_some());
 }
 
 #[test]

@@ -149,8 +149,8 @@ async fn a_node_joins_and_its_retries_give_the_same_id_and_take_one_use() {
     assert!(!joining_file(data.path()).exists());
 
     // As if the first answer had got lost: the key is there, and the identity is not.
-    let stored = std::fs::read_to_string(data.path().join(identity::FILE)).unwrap();
-    let stored: serde_json::Value = serde_json::from_str(&stored).unwrap();
+    let file = data.path().join(identity::FILE);
+    let stored = identity::read_file::<serde_json::Value>(&file).unwrap().unwrap();
     let key_pem = Secret(stored["key_pem"].as_str().unwrap().to_owned());
     identity::write_file(&joining_file(data.path()), &Joining { key_pem }).unwrap();
     let again = join(data.path(), &fixture.address, &text, &place, &listener).await.unwrap();
