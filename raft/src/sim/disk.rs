@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     folder::Folder,
-    fuse::{Counts, Fuse},
+    fuse::{Counts, Fuse, frailty},
     records::Records,
     runtime::{below, percent},
 };
@@ -49,6 +49,8 @@ pub(super) struct Contents {
     pub(super) records: Records,
     pub(super) folder: Folder,
     fuse: Fuse,
+    /// Whether rare steps fail by themselves no more.
+    sound: bool,
     /// Where the fuse blew.
     blown: Counts,
     full: bool,
@@ -81,6 +83,12 @@ impl Disk {
 
     pub(crate) fn set_fuse(&self, fuse: Fuse) {
         self.lock().fuse = fuse;
+    }
+
+    /// Has nothing end a process any more.
+    pub(crate) fn spare(&self) {
+        let mut contents = self.lock();
+        (contents.fuse, contents.sound) = (Fuse::Never, true);
     }
 
     /// Has most writes fail from now on, or none.
@@ -146,7 +154,8 @@ impl Mount {
         work: impl FnOnce(&mut Contents) -> io::Result<T>,
     ) -> io::Result<T> {
         let mut contents = self.contents()?;
-        if !contents.fuse.blows(step) {
+        let rare = !contents.sound && percent(frailty(step));
+        if !contents.fuse.blows(step) && !rare {
             return work(&mut contents);
         }
         if below(2) == 0 {

@@ -126,7 +126,7 @@ impl Simulation {
         self.group.net.heal();
         self.group.net.set_weather(Weather::default());
         for member in self.group.members.borrow().values() {
-            member.disk.set_fuse(Fuse::Never);
+            member.disk.spare();
             member.disk.set_full(false);
         }
     }

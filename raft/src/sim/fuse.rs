@@ -42,6 +42,24 @@ pub(crate) const STEPS: [&str; 30] = [
     "mark sync",
 ];
 
+/// Steps that come so seldom that a fuse would hardly meet them, and how likely, in percent, each ends the process by itself.
+const RARE_STEPS: [(&str, u64); 9] = [
+    ("truncate", 60),
+    ("store make", 2),
+    ("install records", 3),
+    ("install switch", 10),
+    ("forget records", 10),
+    ("boot create", 3),
+    ("boot write", 3),
+    ("boot remove", 5),
+    ("snapshot remove", 20),
+];
+
+/// How likely, in percent, a process ends at this step by itself.
+pub(super) fn frailty(step: &str) -> u64 {
+    RARE_STEPS.iter().find(|(rare, _)| *rare == step).map_or(0, |(_, percent)| *percent)
+}
+
 /// When a fuse blows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Fuse {
