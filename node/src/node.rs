@@ -157,10 +157,11 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     };
 
-    // Stop: readiness off and gossiped, listeners closed, exchanges finished, leadership handed over, storage let go.
+    // Stop: readiness off and gossiped, and time given to who looks at it; listeners closed, exchanges finished, leadership handed over, storage let go.
     node.set_phase(Phase::Draining);
     node.say().await;
     let stopping = async {
+        tokio::time::sleep(node.settings.shutdown_delay).await;
         let gateway = node.gateway.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(gateway) = gateway {
             gateway.drain(node.settings.grace).await;

@@ -42,6 +42,9 @@ pub(crate) struct Given {
     /// Network whose X-Forwarded-* and identity headers are believed; may be given several times
     #[arg(long, env = "PHALANX_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]
     trusted_proxies: Vec<String>,
+    /// For balancers to see, after a SIGTERM, that the node is not ready, before it takes no more connections [default: 0s]
+    #[arg(long, env = "PHALANX_SHUTDOWN_DELAY", value_name = "DURATION")]
+    shutdown_delay: Option<String>,
     /// For exchanges to finish after a SIGTERM [default: 10s]
     #[arg(long, env = "PHALANX_GRACE", value_name = "DURATION")]
     grace: Option<String>,
@@ -94,6 +97,7 @@ pub(crate) struct Settings {
     pub(crate) advertise: Option<String>,
     pub(crate) admin_advertise: String,
     pub(crate) trusted_proxies: Vec<gateway::cidr::Cidr>,
+    pub(crate) shutdown_delay: Duration,
     pub(crate) grace: Duration,
     pub(crate) promote_after: Duration,
     pub(crate) log_json: bool,
@@ -125,6 +129,7 @@ impl Given {
                 true => file.trusted_proxies,
                 false => self.trusted_proxies,
             },
+            shutdown_delay: self.shutdown_delay.or(file.shutdown_delay),
             grace: self.grace.or(file.grace),
             promote_after: self.promote_after.or(file.promote_after),
             log_format: self.log_format.or(file.log_format),
@@ -156,6 +161,7 @@ impl Given {
                 Duration::ZERO
             })
         };
+        let shutdown_delay = duration("shutdown_delay", self.shutdown_delay, "0s");
         let grace = duration("grace", self.grace, "10s");
         let promote_after = duration("promote_after", self.promote_after, "10s");
         for (what, given) in [("advertise", &self.advertise), ("admin_advertise", &self.admin_advertise)] {
@@ -237,6 +243,7 @@ impl Given {
             advertise,
             admin_advertise,
             trusted_proxies,
+            shutdown_delay,
             grace,
             promote_after,
             log_json,

@@ -86,6 +86,24 @@ fn one_of_three_that_were_all_killed_serves_alone_and_refuses_writes() {
 }
 
 #[test]
+fn a_node_that_stops_serves_on_while_balancers_learn_that_it_is_not_ready() {
+    let _alone = alone();
+    let (mut cluster, origin) = (Cluster::form(1), Origin::start());
+    cluster.route_to(&origin, 0);
+    let node = &mut cluster.nodes[0];
+    assert!(node.stop().success());
+    // So long that it is ended by hand.
+    node.environment.insert("PHALANX_SHUTDOWN_DELAY".to_owned(), "10m".to_owned());
+    node.start();
+    until("it is ready", || node.admin.is_ready().then_some(()));
+    node.terminate();
+    until("it says that it is not ready", || (!node.admin.is_ready()).then_some(()));
+    assert_eq!(http::get(node.proxy, "/new", &[]).unwrap().status, 200);
+    node.terminate();
+    assert!(node.ended().success());
+}
+
+#[test]
 fn a_rolling_restart_behind_a_balancer_fails_no_request() {
     let _alone = alone();
     let (mut cluster, origin) = (Cluster::form(3), Origin::start());
