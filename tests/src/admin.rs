@@ -9,7 +9,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::http::{self, Answer};
+use crate::{
+    Origin,
+    http::{self, Answer},
+};
 
 /// The admin API of a node, whether or not it runs.
 #[derive(Clone)]
@@ -23,6 +26,11 @@ impl Admin {
     /// Of the node with this data folder.
     pub fn at(data: &Path) -> Self {
         Self { socket: data.join("admin.sock"), timeout: http::TIMEOUT }
+    }
+
+    /// Where its socket is.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// The same for one who waits no longer than this for an answer.
@@ -73,6 +81,17 @@ impl Admin {
     pub fn put_route(&self, name: &str, timeout: &str) -> Answer {
         let spec = json!({"match": [{"path": {"exact": format!("/{name}")}}], "respond": {"status": 200}});
         self.ask("PUT", &format!("/v1/routes/{name}?timeout={timeout}"), &spec).expect("the node answers")
+    }
+
+    /// Routes everything to this origin, and waits until all nodes do.
+    pub fn route_to(&self, origin: &Origin) {
+        let document = json!({
+            "version": 1,
+            "upstreams": {"origin": {"targets": [{"address": origin.address.to_string()}]}},
+            "routes": {"all": {"upstream": "origin"}},
+        });
+        let applied = self.must("POST", "/v1/apply?wait=all", &json!({"document": document.to_string()}));
+        assert_eq!(applied["lagging"], Value::Null, "{applied}");
     }
 
     /// Whether the node has a route of this name now.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    Admin, Node,
+    Admin, Member,
     http::{self, Answer},
 };
 
@@ -33,8 +33,8 @@ pub(crate) struct Balancer {
 
 impl Balancer {
     /// In front of these nodes, until told to stop.
-    pub(crate) fn start(nodes: &[Node], stop: Arc<AtomicBool>) -> Self {
-        let backend = |node: &Node| Backend {
+    pub(crate) fn start(nodes: &[Member], stop: Arc<AtomicBool>) -> Self {
+        let backend = |node: &Member| Backend {
             proxy: node.proxy,
             admin: node.admin.clone(),
             ready: AtomicBool::new(node.admin.is_ready()),

@@ -9,7 +9,14 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Admin, Origin, links::Links, node::Node, until};
+use crate::{
+    Admin, Origin,
+    invariant::{Restored, State},
+    links::Links,
+    member::leads,
+    node::Node,
+    until,
+};
 
 /// Where `gwnode` is, with `gwctl` beside it: `$PHALANX_GWNODE`, or beside the tests, built now if it is not
 /// there.
@@ -29,6 +36,33 @@ fn gwnode() -> PathBuf {
     build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     assert!(build.status().expect("cargo runs").success(), "gwnode does not build");
     path
+}
+
+/// Runs the gwctl beside this gwnode with these contexts; gives what it says.
+fn run_gwctl(gwnode: &Path, contexts: &Path, arguments: &[&str]) -> String {
+    let program = gwnode.with_file_name("gwctl");
+    let ran = Command::new(program).args(arguments).env("PHALANX_CONTEXT", contexts).output();
+    let ran = ran.expect("gwctl runs");
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(ran.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&ran.stderr));
+    said
+}
+
+/// Keeps a backup of the cluster of this node, which is left in peace, and founds it again as one of one node, which ends; gives
+/// what it was and what it came to be.
+pub fn kept_and_restored(admin: &Admin) -> Restored {
+    let dir = TempDir::new().expect("a temporary folder");
+    let (file, socket) = (dir.path().join("backup"), admin.socket().display().to_string());
+    let words = ["--socket", &socket, "cluster", "backup", &file.display().to_string()];
+    let before = until("nothing changes meanwhile", || {
+        let before = State::of(admin);
+        let _ = std::fs::remove_file(&file);
+        run_gwctl(&gwnode(), &dir.path().join("contexts.toml"), &words);
+        (State::of(admin).config == before.config).then_some(before)
+    });
+    let restored = Cluster::restored(&file);
+    until("the restored node leads", || restored.admin(0).is_ready().then_some(()));
+    Restored { before, after: State::of(restored.admin(0)) }
 }
 
 /// Several nodes in one cluster.
@@ -51,19 +85,14 @@ impl Cluster {
         Self::form_by(count, None, Vec::new())
     }
 
-    /// Forms a cluster of as many nodes as there are folders, each with its data in one.
-    pub fn form_in(folders: Vec<PathBuf>) -> Self {
-        Self::form_by(folders.len(), None, folders)
-    }
-
     /// Forms a cluster whose nodes can be isolated: they reach each other through relays alone.
     pub fn form_linked(count: usize) -> Self {
         Self::form_by(count, Some(Links::new(0)), Vec::new())
     }
 
-    /// The same of as many nodes as there are folders, each with its data in one. What bad weather does comes from this seed.
-    pub fn form_linked_in(folders: Vec<PathBuf>, seed: u64) -> Self {
-        Self::form_by(folders.len(), Some(Links::new(seed)), folders)
+    /// The same with the nodes' data in these folders, if there are any. What bad weather does comes from this seed.
+    pub fn form_linked_in(count: usize, folders: Vec<PathBuf>, seed: u64) -> Self {
+        Self::form_by(count, Some(Links::new(seed)), folders)
     }
 
     fn form_by(count: usize, links: Option<Links>, folders: Vec<PathBuf>) -> Self {
@@ -146,14 +175,7 @@ impl Cluster {
 
     /// Routes everything to this origin, through the node at this place, and waits until all nodes do.
     pub fn route_to(&self, origin: &Origin, place: usize) {
-        let document = json!({
-            "version": 1,
-            "upstreams": {"origin": {"targets": [{"address": origin.address.to_string()}]}},
-            "routes": {"all": {"upstream": "origin"}},
-        });
-        let body = json!({"document": document.to_string()});
-        let applied = self.nodes[place].admin.must("POST", "/v1/apply?wait=all", &body);
-        assert_eq!(applied["lagging"], Value::Null, "{applied}");
+        self.nodes[place].admin.route_to(origin);
     }
 
     /// The admin API of the node at this place.
@@ -173,22 +195,13 @@ impl Cluster {
 
     /// Runs gwctl; gives what it says.
     pub fn gwctl(&self, arguments: &[&str]) -> String {
-        let program = self.program.with_file_name("gwctl");
-        let contexts = self.dir.path().join("contexts.toml");
-        let ran = Command::new(program).args(arguments).env("PHALANX_CONTEXT", contexts).output();
-        let ran = ran.expect("gwctl runs");
-        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-        assert!(ran.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&ran.stderr));
-        said
+        run_gwctl(&self.program, &self.dir.path().join("contexts.toml"), arguments)
     }
 
     /// The place of the leader among the nodes, once there is one among these.
     pub fn leader_among(&self, places: &[usize]) -> usize {
         until("there is a leader", || {
-            places.iter().copied().find(|place| {
-                let status = self.nodes[*place].admin.status();
-                status["leader"].is_u64() && status["leader"] == status["node_id"]
-            })
+            places.iter().copied().find(|place| leads(&self.nodes[*place].admin.status()))
         })
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     docker::{self, Told, docker, must},
-    member::is_whole,
+    member::{is_whole, leads},
     until,
 };
 
@@ -72,12 +72,7 @@ impl Containers {
 
     /// The place of the leader, once there is one among these.
     pub fn leader_among(&self, places: &[usize]) -> usize {
-        until("there is a leader", || {
-            places.iter().copied().find(|place| {
-                let status = self.status(*place);
-                status["leader"].is_u64() && status["leader"] == status["node_id"]
-            })
-        })
+        until("there is a leader", || places.iter().copied().find(|place| leads(&self.status(*place))))
     }
 
     /// Ends a node with SIGKILL.

@@ -95,8 +95,12 @@ pub fn exchange<S: Read + Write>(
 
 /// A connection to a proxy.
 pub fn connect(proxy: SocketAddr) -> io::Result<BufReader<TcpStream>> {
-    let stream = TcpStream::connect(proxy)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    connect_within(TIMEOUT, proxy)
+}
+
+fn connect_within(timeout: Duration, proxy: SocketAddr) -> io::Result<BufReader<TcpStream>> {
+    let stream = TcpStream::connect_timeout(&proxy, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
     stream.set_nodelay(true)?;
     Ok(BufReader::new(stream))
 }
@@ -104,6 +108,16 @@ pub fn connect(proxy: SocketAddr) -> io::Result<BufReader<TcpStream>> {
 /// One request to a proxy on a connection of its own.
 pub fn get(proxy: SocketAddr, target: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
     exchange(&mut connect(proxy)?, "GET", target, headers, b"")
+}
+
+/// The same for one who waits no longer than this.
+pub fn get_within(
+    timeout: Duration,
+    proxy: SocketAddr,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> io::Result<Answer> {
+    exchange(&mut connect_within(timeout, proxy)?, "GET", target, headers, b"")
 }
 
 /// One request to a proxy on this connection, which is made if there is none, and kept if both sides will.

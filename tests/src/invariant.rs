@@ -1,7 +1,6 @@
 //! What a cluster promises at any time, whatever is done to it: a file for each promise, with the check of what was observed.
 //!
-//! Each check finds a violation that its test plants. They are numbered as in docs/reliability.md. Two are not here: that a revoked
-//! key is refused (6) and that a restore is exact (11) are for tests of their own.
+//! Each check finds a violation that its test plants. They are numbered as in docs/reliability.md.
 
 mod atomic;
 mod autonomy;
@@ -11,13 +10,20 @@ mod full;
 mod idempotent;
 mod leaders;
 mod prefix;
+mod restored;
+mod revocation;
 #[cfg(test)]
 mod samples;
 mod unknown;
 
 use std::fmt;
 
-pub use self::{corruption::Damaged, idempotent::Retried};
+pub use self::{
+    corruption::Damaged,
+    idempotent::Retried,
+    restored::{Restored, State},
+    revocation::{Revoked, Shown},
+};
 use crate::{
     history::{History, Operation, judge},
     watch::Seen,
@@ -77,6 +83,10 @@ pub struct Observed {
     pub retried: Vec<Retried>,
     /// Files that were damaged.
     pub damaged: Vec<Damaged>,
+    /// Keys that were revoked.
+    pub revoked: Vec<Revoked>,
+    /// What was restored from what it had.
+    pub restored: Option<Restored>,
 }
 
 impl Observed {
@@ -132,10 +142,12 @@ const CHECKS: &[(u8, Check)] = &[
     (3, atomic::check),
     (4, unknown::check),
     (5, autonomy::check),
+    (6, revocation::check),
     (7, leaders::check),
     (8, idempotent::check),
     (9, full::check),
     (10, corruption::check),
+    (11, restored::check),
 ];
 
 /// One way in which a promise was broken.

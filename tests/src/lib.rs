@@ -13,6 +13,7 @@ pub mod docker;
 pub mod history;
 pub mod http;
 pub mod invariant;
+pub mod keys;
 pub mod links;
 pub mod load;
 pub mod member;
@@ -30,6 +31,7 @@ use std::{
 pub use admin::Admin;
 pub use cluster::Cluster;
 pub use containers::Containers;
+pub use keys::Keys;
 pub use load::Load;
 pub use member::Member;
 pub use node::Node;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Node, balancer::Balancer, http, until};
+use crate::{Member, balancer::Balancer, http, until};
 
 /// Makes one request, or says why it failed.
 type Client = Box<dyn FnMut() -> Result<(), String> + Send>;
@@ -40,7 +40,7 @@ impl Load {
 
     /// Starts `clients` clients of a balancer in front of these nodes, with `rate` requests a second among
     /// them all.
-    pub fn start_balanced(nodes: &[Node], clients: usize, rate: u32, target: &str) -> Self {
+    pub fn start_balanced(nodes: &[Member], clients: usize, rate: u32, target: &str) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let balancer = Balancer::start(nodes, stop.clone());
         let client = |at| {

@@ -27,6 +27,11 @@ pub fn is_whole(status: &Value, voters: usize) -> bool {
         && members.is_some_and(|members| members.len() == voters && members.iter().all(healthy))
 }
 
+/// Whether the node whose status this is says that it leads.
+pub fn leads(status: &Value) -> bool {
+    status["leader"].is_u64() && status["leader"] == status["node_id"]
+}
+
 impl Cluster {
     /// Its nodes as their clients see them, in the order in which they joined.
     pub fn members(&self) -> Vec<Member> {

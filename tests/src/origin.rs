@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -29,9 +29,14 @@ struct Shared {
 }
 
 impl Origin {
-    /// Starts one on a free port.
+    /// Starts one on a free port of loopback.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        Self::start_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// Starts one on a free port of this address.
+    pub fn start_at(host: IpAddr) -> Self {
+        let listener = TcpListener::bind((host, 0)).expect("the address has a free port");
         let address = listener.local_addr().expect("it is bound");
         let shared = Arc::<Shared>::default();
         let serving = shared.clone();

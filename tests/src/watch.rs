@@ -40,6 +40,8 @@ pub struct Sample {
     pub leader: Option<u64>,
     /// The revision that it has applied.
     pub revision: u64,
+    /// The revision by which it serves clients.
+    pub installed: u64,
     /// Whether it says that there is a quorum.
     pub quorum: bool,
     /// The ids of the members that it knows.
@@ -132,6 +134,8 @@ impl Shared {
 
 /// What this status says; none where there is no member.
 fn sample(node: &str, status: &Value) -> Option<Sample> {
+    let members = status["members"].as_array()?;
+    let itself = members.iter().find(|member| member["id"] == status["node_id"]);
     Some(Sample {
         at_us: 0,
         node: node.to_owned(),
@@ -139,8 +143,10 @@ fn sample(node: &str, status: &Value) -> Option<Sample> {
         term: status["term"].as_u64()?,
         leader: status["leader"].as_u64(),
         revision: status["revision"].as_u64()?,
+        // One that was removed is not told of.
+        installed: itself.and_then(|member| member["installed"].as_u64()).unwrap_or_default(),
         quorum: status["quorum"].as_bool()?,
-        members: status["members"].as_array()?.iter().filter_map(|member| member["id"].as_u64()).collect(),
+        members: members.iter().filter_map(|member| member["id"].as_u64()).collect(),
     })
 }
 

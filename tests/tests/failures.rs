@@ -108,7 +108,7 @@ fn a_rolling_restart_behind_a_balancer_fails_no_request() {
     let _alone = alone();
     let (mut cluster, origin) = (Cluster::form(3), Origin::start());
     cluster.route_to(&origin, 0);
-    let load = Load::start_balanced(&cluster.nodes, 6, 600, "/load");
+    let load = Load::start_balanced(&cluster.members(), 6, 600, "/load");
     for place in 0..3 {
         let proxy = cluster.nodes[place].proxy;
         let in_flight = thread::spawn(move || http::get(proxy, origin::HELD, &[]));

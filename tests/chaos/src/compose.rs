@@ -19,7 +19,7 @@ use phalanx_tests::{
     Admin, Member,
     docker::{docker, must},
     links::Links,
-    member::is_whole,
+    member::{is_whole, leads},
     until,
 };
 use serde_json::{Map, Value, json};
@@ -64,6 +64,8 @@ pub struct NodeOptions {
     pub data: Option<PathBuf>,
     /// Settings of its own.
     pub environment: BTreeMap<String, String>,
+    /// With an empty data folder it is in no cluster, and waits to be told to join one.
+    pub is_alone: bool,
     /// More of its service in the compose file, as `cpus` or `ulimits`.
     pub service: Map<String, Value>,
 }
@@ -133,6 +135,11 @@ impl Compose {
         self.nodes.push(Node { member, id, is_out: false });
     }
 
+    /// How many nodes there are, those that were removed among them.
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// The nodes in the cluster, as their clients see them, in the order of their places.
     pub fn members(&self) -> Vec<Member> {
         self.places().into_iter().map(|place| self.member(place).clone()).collect()
@@ -157,8 +164,7 @@ impl Compose {
     pub fn leader_of(&self, places: &[usize]) -> Option<usize> {
         let says = places.iter().filter_map(|place| {
             let status = self.member(*place).admin.status();
-            let leads = status["leader"].is_u64() && status["leader"] == status["node_id"];
-            leads.then(|| (status["term"].as_u64(), *place))
+            leads(&status).then(|| (status["term"].as_u64(), *place))
         });
         says.max().map(|(_, place)| place)
     }

@@ -17,6 +17,8 @@ pub enum Figure {
     Elections,
     /// Milliseconds in which 99 of 100 writes were acknowledged, or given up with an outcome that nobody knows.
     WriteP99,
+    /// Milliseconds until every node that bore nothing refused a key that was revoked.
+    Revoked,
     /// Seconds until a leader that was held knew that it is none.
     SteppedDown,
     /// Seconds until every node served a request.
@@ -33,13 +35,14 @@ pub enum Figure {
 
 impl Figure {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Failed,
         Self::Lost,
         Self::NewLeader,
         Self::CaughtUp,
         Self::Elections,
         Self::WriteP99,
+        Self::Revoked,
         Self::SteppedDown,
         Self::Proxying,
         Self::Settled,
@@ -57,6 +60,7 @@ impl Figure {
             Self::CaughtUp => "caught up, s",
             Self::Elections => "extra elections",
             Self::WriteP99 => "write p99, ms",
+            Self::Revoked => "key revoked, ms",
             Self::SteppedDown => "stepped down, s",
             Self::Proxying => "proxying, s",
             Self::Settled => "settled, s",

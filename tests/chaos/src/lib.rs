@@ -2,11 +2,12 @@
 
 pub mod compose;
 pub mod disk;
+pub mod disks;
 pub mod fault;
 pub mod figures;
-pub mod fleet;
 pub mod havoc;
 pub mod matrix;
+pub mod nodes;
 pub mod power;
 pub mod soak;
 pub mod stage;

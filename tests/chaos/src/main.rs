@@ -10,13 +10,13 @@ use std::{
 use chaos::{
     compose::{Compose, Options, Ways},
     fault, havoc,
-    matrix::{self, Row},
-    power::{self, Disks},
+    matrix::{self, NotRun, Row},
+    nodes::Site,
+    power::{self, Sort},
     soak::{self, Needs, Trend},
 };
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use phalanx_tests::{
-    Cluster,
     dice::Dice,
     history::{self, History, Pace, Recording},
 };
@@ -30,7 +30,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Records histories of concurrent clients on clusters of processes while nodes are killed, paused and cut off from each
+    /// Records histories of concurrent clients on clusters while nodes are killed, paused and cut off from each
     /// other at random, and judges each
     Histories {
         /// How many histories
@@ -42,9 +42,8 @@ enum Command {
         /// The first one's seed; each one after has the next
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// Nodes in the cluster
-        #[arg(long, default_value_t = 3)]
-        nodes: usize,
+        #[command(flatten)]
+        cluster: Wanted,
         /// Where those that could not be are kept
         #[arg(long, default_value = "chaos-kept")]
         keep: PathBuf,
@@ -64,9 +63,8 @@ enum Command {
         /// The first one's seed; each one after has the next
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// Nodes in the cluster
-        #[arg(long, default_value_t = 3)]
-        nodes: usize,
+        #[command(flatten)]
+        cluster: Wanted,
         /// Where the histories that could not be are kept
         #[arg(long, default_value = "chaos-kept")]
         keep: PathBuf,
@@ -79,6 +77,8 @@ enum Command {
         /// How often each is done
         #[arg(long, default_value_t = 20)]
         runs: u64,
+        #[command(flatten)]
+        cluster: Wanted,
         /// The first run's seed; each one after has the next
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -91,6 +91,8 @@ enum Command {
         /// For how long
         #[arg(long, default_value_t = 60)]
         minutes: usize,
+        #[command(flatten)]
+        cluster: Wanted,
         /// What happens comes from it
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -116,17 +118,41 @@ enum Command {
     Sweep,
 }
 
+/// The clusters that things are done to.
+#[derive(Args, Clone, Copy)]
+struct Wanted {
+    /// Nodes in the cluster
+    #[arg(long, default_value_t = 3)]
+    nodes: usize,
+    /// In containers of $PHALANX_IMAGE, or phalanx:dev, instead of processes
+    #[arg(long)]
+    containers: bool,
+    /// Without relays between the containers: cuts are made by iptables
+    #[arg(long, requires = "containers")]
+    direct: bool,
+}
+
+impl Wanted {
+    fn site(self) -> Site {
+        match (self.containers, self.direct) {
+            (false, _) => Site::Processes,
+            (true, false) => Site::Containers(Ways::Relayed),
+            (true, true) => Site::Containers(Ways::Direct),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let held = match Cli::parse().command {
-        Command::Histories { count, operations, seed, nodes, keep } => {
-            each(seed, count, |seed| record(nodes, operations, seed, &keep))
+        Command::Histories { count, operations, seed, cluster, keep } => {
+            each(seed, count, |seed| record(cluster, operations, seed, &keep))
         }
-        Command::Power { count, losses, disorder, seed, nodes, keep } => {
-            let disks = if disorder { Disks::Disorderly } else { Disks::Plain };
-            each(seed, count, |seed| power(nodes, losses, seed, disks, &keep))
+        Command::Power { count, losses, disorder, seed, cluster, keep } => {
+            let sort = if disorder { Sort::Disorderly } else { Sort::Plain };
+            each(seed, count, |seed| power(cluster, losses, seed, sort, &keep))
         }
-        Command::Matrix { fault, runs, seed, keep } => matrix(&fault, runs, seed, &keep),
-        Command::Soak { minutes, seed } => soak(minutes, seed),
+        Command::Matrix { fault, runs, cluster, seed, keep } => matrix(&fault, cluster, runs, seed, &keep),
+        Command::Soak { minutes, cluster, seed } => soak(cluster, minutes, seed),
         Command::Judge { history } => match History::read(&history) {
             Ok(history) => told(&history),
             Err(error) => {
@@ -157,16 +183,20 @@ fn each(first: u64, count: u64, run: impl Fn(u64) -> bool) -> bool {
 }
 
 /// Does each fault in whose name one of these is, or every fault, so many times; whether everything held.
-fn matrix(names: &[String], runs: u64, first: u64, keep: &Path) -> bool {
-    let faults = fault::all()
-        .into_iter()
-        .filter(|fault| names.is_empty() || names.iter().any(|name| fault.name.contains(name.as_str())));
-    let mut rows: Vec<Row> = faults.map(|fault| Row { fault, runs: Vec::new() }).collect();
+fn matrix(names: &[String], cluster: Wanted, runs: u64, first: u64, keep: &Path) -> bool {
+    let (mut rows, mut not_run): (Vec<Row>, Vec<NotRun>) = (Vec::new(), Vec::new());
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str()));
+    for fault in fault::all().filter(|fault| wanted(fault.name)) {
+        match fault.missing(cluster.site()) {
+            Some(why) => not_run.push((fault, why)),
+            None => rows.push(Row { fault, runs: Vec::new() }),
+        }
+    }
     // One round after the other, so that all have been done if it is ended early.
     for seed in first..first + runs {
         for row in &mut rows {
             let began = Instant::now();
-            let run = matrix::run(row.fault, seed, keep);
+            let run = matrix::run(row.fault, cluster.site(), cluster.nodes, seed, keep);
             println!(
                 "{}, seed {seed}: {:.0} s: {:?}",
                 row.fault.name,
@@ -176,15 +206,14 @@ fn matrix(names: &[String], runs: u64, first: u64, keep: &Path) -> bool {
             run.wrong.iter().take(5).for_each(|wrong| println!("  {wrong}"));
             row.runs.push(run);
         }
-        let not_run = if names.is_empty() { fault::not_run() } else { Vec::new() };
         println!("\n{}", matrix::table(&rows, &not_run));
     }
     rows.iter().flat_map(|row| &row.runs).all(|run| run.wrong.is_empty())
 }
 
 /// Has a cluster run for so long, and prints a table of what it needed; whether nothing grew or failed.
-fn soak(minutes: usize, seed: u64) -> bool {
-    let soaked = soak::soak(minutes, seed);
+fn soak(cluster: Wanted, minutes: usize, seed: u64) -> bool {
+    let soaked = soak::soak(cluster.site(), cluster.nodes, minutes, seed);
     let mut held = soaked.failed == 0 && soaked.violations.is_empty();
     println!("\n| node | | mean | an hour | |\n|---|---|---|---|---|");
     for (number, needs) in (1..).zip(&soaked.needs) {
@@ -202,8 +231,8 @@ fn soak(minutes: usize, seed: u64) -> bool {
 }
 
 /// Has a cluster lose its power, and judges what clients were told.
-fn power(nodes: usize, losses: u64, seed: u64, disks: Disks, keep: &Path) -> bool {
-    let lost = match power::lose_all(nodes, losses, seed, disks) {
+fn power(cluster: Wanted, losses: u64, seed: u64, sort: Sort, keep: &Path) -> bool {
+    let lost = match power::lose_all(cluster.site(), cluster.nodes, losses, seed, sort) {
         Ok(lost) => lost,
         Err(error) => {
             eprintln!("{error}");
@@ -227,11 +256,11 @@ fn told(history: &History) -> bool {
 }
 
 /// Records one history and judges it.
-fn record(nodes: usize, operations: usize, seed: u64, keep: &Path) -> bool {
+fn record(cluster: Wanted, operations: usize, seed: u64, keep: &Path) -> bool {
     let began = Instant::now();
-    let mut cluster = Cluster::form_linked(nodes);
-    let recording = Recording::start(&cluster.members(), "r", seed, &Pace::BUSY);
-    havoc::wreak(&mut cluster, &recording, &mut Dice::new(seed, u64::MAX), operations);
+    let mut nodes = cluster.site().form(cluster.nodes, None, seed);
+    let recording = Recording::start(&nodes.members(), "r", seed, &Pace::BUSY);
+    havoc::wreak(&mut *nodes, &recording, &mut Dice::new(seed, u64::MAX), operations);
     recording.goes_on(20);
     let history = recording.stop();
     println!("seed {seed}: recorded in {:.0} s", began.elapsed().as_secs_f64());

@@ -9,10 +9,11 @@ use std::{
     path::Path,
 };
 
-pub use self::table::table;
+pub use self::table::{NotRun, table};
 use crate::{
     fault::Fault,
     figures::Figures,
+    nodes::Site,
     stage::{Ended, Stage},
 };
 
@@ -33,9 +34,9 @@ pub struct Run {
     pub wrong: Vec<String>,
 }
 
-/// Does this to a cluster of its own, once, and says what came of it; what did not hold is kept in a folder of `keep`.
-pub fn run(fault: &'static Fault, seed: u64, keep: &Path) -> Run {
-    let mut stage = match catch_unwind(|| Stage::set(fault.nodes, fault.disks, seed)) {
+/// Does this to a cluster of so many nodes, its own, once, and says what came of it; what did not hold is kept in a folder of `keep`.
+pub fn run(fault: &'static Fault, site: Site, nodes: usize, seed: u64, keep: &Path) -> Run {
+    let mut stage = match catch_unwind(|| Stage::set(site, nodes, fault.needs_disks(), seed)) {
         Ok(Ok(stage)) => stage,
         Ok(Err(error)) => return Run { wrong: vec![format!("no cluster: {error}")], ..Run::default() },
         Err(panic) => return Run { wrong: vec![format!("no cluster: {}", said(&*panic))], ..Run::default() },

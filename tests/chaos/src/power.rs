@@ -6,12 +6,15 @@ use std::{
 };
 
 use phalanx_tests::{
-    Origin,
     history::{History, Pace, Recording},
     http, until,
 };
 
-use crate::{disk::Loss, fleet::Fleet};
+use crate::{
+    disk::Loss,
+    disks::Disks,
+    nodes::{Nodes, Site},
+};
 
 /// Writes that are acknowledged before each loss.
 const WRITES: usize = 60;
@@ -28,7 +31,7 @@ pub struct Lost {
 
 /// How the disks behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disks {
+pub enum Sort {
     /// What was not synced is gone.
     Plain,
     /// Some of what was not synced is there: the first of it, or any of it, with writes torn.
@@ -41,32 +44,35 @@ pub enum Disks {
 ///
 /// # Errors
 /// Where this machine does not mount disks of ours.
-pub fn lose_all(nodes: usize, losses: u64, seed: u64, disks: Disks) -> io::Result<Lost> {
-    let (mut fleet, origin) = (Fleet::form(nodes)?, Origin::start());
-    fleet.cluster.route_to(&origin, 0);
-    let recording = Recording::start(&fleet.cluster.members(), "r", seed, &Pace::BUSY);
+pub fn lose_all(site: Site, nodes: usize, losses: u64, seed: u64, sort: Sort) -> io::Result<Lost> {
+    let disks = Disks::mount(nodes)?;
+    let mut nodes = site.form(nodes, Some(&disks), seed);
+    let _origin = nodes.route_to_origin();
+    let recording = Recording::start(&nodes.members(), "r", seed, &Pace::BUSY);
     let mut lost = Lost { history: History::default(), proxying: Vec::new(), writing: Vec::new() };
+    let start = |nodes: &mut dyn Nodes| nodes.places().into_iter().for_each(|place| nodes.start(place));
     for number in 0..losses {
         // What was durable before is not what is looked at.
-        fleet.disks.iter().for_each(|disk| disk.ignore_fsync(disks == Disks::Lying));
+        disks.iter().for_each(|disk| disk.ignore_fsync(sort == Sort::Lying));
         recording.goes_on(WRITES);
         if number % 2 == 1 {
             // What a process that is killed had written is there for the next one, and no more durable than it was.
-            fleet.cluster.nodes.iter_mut().for_each(phalanx_tests::Node::kill);
-            fleet.start();
+            nodes.kill(&nodes.places());
+            start(&mut *nodes);
             recording.goes_on(5);
         }
         let chance = seed.wrapping_mul(1_000).wrapping_add(number);
-        fleet.lose_power(match (disks, number % 2) {
-            (Disks::Plain | Disks::Lying, _) => Loss::All,
-            (Disks::Disorderly, 0) => Loss::Any(chance),
-            (Disks::Disorderly, _) => Loss::Tail(chance),
-        });
+        let loss = match (sort, number % 2) {
+            (Sort::Plain | Sort::Lying, _) => Loss::All,
+            (Sort::Disorderly, 0) => Loss::Any(chance),
+            (Sort::Disorderly, _) => Loss::Tail(chance),
+        };
+        disks.lose_power(&mut *nodes, loss);
         let began = Instant::now();
-        fleet.start();
-        for node in &fleet.cluster.nodes {
+        start(&mut *nodes);
+        for proxy in nodes.proxies() {
             until("the node proxies", || {
-                http::get(node.proxy, "/x", &[]).ok().filter(|answer| answer.status == 200)
+                http::get(proxy, "/x", &[]).ok().filter(|answer| answer.status == 200)
             });
         }
         lost.proxying.push(began.elapsed());

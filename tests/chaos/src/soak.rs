@@ -8,7 +8,6 @@ mod trend;
 use std::time::{Duration, Instant};
 
 use phalanx_tests::{
-    Cluster, Origin,
     dice::Dice,
     history::{self, Pace, Recording},
 };
@@ -18,7 +17,10 @@ pub use self::{
     needs::{Need, Needs},
     trend::{Trend, trend},
 };
-use crate::traffic::Traffic;
+use crate::{
+    nodes::{Nodes, Site},
+    traffic::Traffic,
+};
 
 /// As much as leaves a small machine some rest.
 const PACE: Pace = Pace { clients: 4, rest_ms: 20..60 };
@@ -38,32 +40,33 @@ pub struct Soaked {
     pub violations: Vec<String>,
 }
 
-/// Has a cluster of three run for so many minutes, and tells of each.
-pub fn soak(minutes: usize, seed: u64) -> Soaked {
-    let (cluster, origin) = (Cluster::form_linked(3), Origin::start());
-    cluster.route_to(&origin, 0);
+/// Has a cluster of so many run for so many minutes, and tells of each.
+pub fn soak(site: Site, nodes: usize, minutes: usize, seed: u64) -> Soaked {
+    let nodes = site.form(nodes, None, seed);
+    let _origin = nodes.route_to_origin();
     let began = Instant::now();
     let mut traffic = Traffic::new(began);
-    cluster.members().iter().for_each(|member| traffic.add(member));
+    nodes.members().iter().for_each(|member| traffic.add(member));
     let mut dice = Dice::new(seed, u64::MAX);
-    let mut soaked = Soaked { needs: vec![Vec::new(); 3], failed: 0, operations: 0, violations: Vec::new() };
+    let mut soaked =
+        Soaked { needs: vec![Vec::new(); nodes.count()], failed: 0, operations: 0, violations: Vec::new() };
     for minute in 0..minutes {
         // A minute's idempotency keys are its own, as its routes are.
         let prefix = format!("m{minute}-");
-        let recording = Recording::start(&cluster.members(), &prefix, seed + minute as u64, &PACE);
+        let recording = Recording::start(&nodes.members(), &prefix, seed + minute as u64, &PACE);
         let (from_us, end) = (us(began), Instant::now() + MINUTE);
         while Instant::now() < end {
             rest(SPELL);
-            hurt(&cluster, &mut dice);
+            hurt(&*nodes, &mut dice);
         }
         recording.goes_on(10);
         let history = recording.stop();
         soaked.operations += history.operations.len();
         soaked.violations.extend(history::judge(&history).into_iter().map(|violation| violation.0));
-        clear(&cluster, &prefix);
+        clear(&*nodes, &prefix);
         for (place, needs) in soaked.needs.iter_mut().enumerate() {
             let median_us = traffic.median_us(Some(place), from_us, us(began)).unwrap_or_default();
-            needs.push(Needs::of(&cluster.nodes[place], median_us));
+            needs.push(Needs::of(nodes.pid(place), nodes.data(place), median_us));
         }
         let last: Vec<_> = soaked.needs.iter().filter_map(|needs| needs.last()).collect();
         println!("minute {}: {last:?}", minute + 1);
@@ -84,31 +87,31 @@ fn rest(time: Duration) {
 }
 
 /// Does something to a node, for a while.
-fn hurt(cluster: &Cluster, dice: &mut Dice) {
-    let place = *dice.one(&[0, 1, 2]);
-    let other = (place + 1) % 3;
+fn hurt(nodes: &dyn Nodes, dice: &mut Dice) {
+    let place = *dice.one(&nodes.places());
+    let other = (place + 1) % nodes.count();
     match dice.below(4) {
-        0 => cluster.isolate(place),
-        1 => cluster.others(place).into_iter().for_each(|other| cluster.cut(other, place)),
+        0 => nodes.isolate(place),
+        1 => nodes.others(place).into_iter().for_each(|other| nodes.cut(other, place)),
         2 => {
-            cluster.cut(place, other);
-            cluster.cut(other, place);
+            nodes.cut(place, other);
+            nodes.cut(other, place);
         }
         _ => {
-            let to = json!({"node_id": cluster.admin(place).status()["node_id"]});
+            let to = json!({"node_id": nodes.admin(place).status()["node_id"]});
             // It may lead already, or nobody may.
-            let _ = cluster.admin(other).ask("POST", "/v1/cluster/transfer", &to);
+            let _ = nodes.admin(other).ask("POST", "/v1/cluster/transfer", &to);
         }
     }
     rest(SPELL);
-    cluster.heal();
+    nodes.heal();
 }
 
 /// Removes what was written, so that the config stays as large as it was.
-fn clear(cluster: &Cluster, prefix: &str) {
-    let leader = cluster.leader();
-    for name in cluster.admin(leader).routes().1.keys().filter(|name| name.starts_with(prefix)) {
-        let admin = cluster.admin(leader);
+fn clear(nodes: &dyn Nodes, prefix: &str) {
+    let leader = nodes.leader();
+    for name in nodes.admin(leader).routes().1.keys().filter(|name| name.starts_with(prefix)) {
+        let admin = nodes.admin(leader);
         phalanx_tests::until("a route is deleted", || {
             let deleted = admin.ask("DELETE", &format!("/v1/routes/{name}"), &Value::Null).ok()?;
             matches!(deleted.status, 200 | 404).then_some(())

@@ -1,4 +1,4 @@
-//! A cluster of processes under traffic and writes, on which one fault is wrought, and everything that is seen of it.
+//! A cluster under traffic and writes, on which one fault is wrought, and everything that is seen of it.
 
 mod end;
 
@@ -8,20 +8,22 @@ use std::{
 };
 
 use phalanx_tests::{
-    Cluster, Origin, Watch,
+    Admin, Keys, Member, Origin, Watch,
     dice::Dice,
     history::{Pace, Recording},
     http,
     invariant::{Burden, Damaged, Retried, Spell},
+    links::Links,
     until,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 pub use self::end::Ended;
 use crate::{
-    disk::Disk,
+    disk::Loss,
+    disks::Disks,
     figures::{Figure, Figures},
+    nodes::{Nodes, Site},
     target::Targets,
     traffic::Traffic,
 };
@@ -38,10 +40,11 @@ pub const BRITTLE: &str = "/brittle";
 
 /// Everything around a fault.
 pub struct Stage {
-    /// The nodes, whose ways can be cut.
-    pub cluster: Cluster,
-    /// Their disks, in the same order, if they are ours.
-    pub disks: Vec<Disk>,
+    /// Where the nodes run.
+    pub site: Site,
+    /// The nodes.
+    pub nodes: Box<dyn Nodes>,
+    disks: Option<Disks>,
     /// What comes from the run's seed.
     pub dice: Dice,
     /// What is measured.
@@ -56,12 +59,11 @@ pub struct Stage {
     pub targets: Targets,
     /// Clients of the admin API.
     pub recording: Recording,
+    keys: Keys,
     /// The term in which the fault begins, and elections that it calls for.
     term: (u64, u64),
     spells: Vec<Spell>,
     watch: Watch,
-    /// Where the disks are mounted, or the data is. Goes after them.
-    _folders: TempDir,
     _origin: Origin,
 }
 
@@ -70,28 +72,22 @@ impl Stage {
     ///
     /// # Errors
     /// Where this machine does not mount disks of ours, if there are to be any.
-    pub fn set(nodes: usize, disks: bool, seed: u64) -> io::Result<Self> {
-        let folders = TempDir::new()?;
-        let (mut mounted, mut paths) = (Vec::new(), Vec::new());
-        for place in 0..nodes {
-            let path = folders.path().join(format!("node{}", place + 1));
-            if disks {
-                std::fs::create_dir(&path)?;
-                mounted.push(Disk::mount(&path)?);
-            }
-            paths.push(path);
-        }
-        let (cluster, origin) = (Cluster::form_linked_in(paths, seed), Origin::start());
-        cluster.route_to(&origin, 0);
-        let targets = Targets::start(2);
-        route_brittle(&cluster, &targets);
-        let recording = Recording::start(&cluster.members(), PREFIX, seed, &PACE);
+    pub fn set(site: Site, nodes: usize, disks: bool, seed: u64) -> io::Result<Self> {
+        let disks = disks.then(|| Disks::mount(nodes)).transpose()?;
+        let nodes = site.form(nodes, disks.as_ref(), seed);
+        let origin = nodes.route_to_origin();
+        let targets = Targets::start(2, nodes.host());
+        route_brittle(nodes.admin(0), &targets);
+        Keys::furnish(nodes.admin(0));
+        let recording = Recording::start(&nodes.members(), PREFIX, seed, &PACE);
         let began = Instant::now() - recording.elapsed();
+        let keys = Keys::start(&nodes.members(), began, seed);
         let (traffic, watch) = (Traffic::new(began), Watch::new(began, PREFIX));
-        let term = (cluster.term(), 0);
+        let term = (nodes.term(), 0);
         let mut stage = Self {
-            cluster,
-            disks: mounted,
+            site,
+            nodes,
+            disks,
             dice: Dice::new(seed, u64::MAX),
             figures: Figures::default(),
             damaged: Vec::new(),
@@ -99,23 +95,44 @@ impl Stage {
             traffic,
             targets,
             recording,
+            keys,
             term,
             spells: Vec::new(),
             watch,
-            _folders: folders,
             _origin: origin,
         };
-        (0..nodes).for_each(|place| stage.looks_at(place));
+        stage.nodes.members().into_iter().for_each(|member| stage.watches(member));
         stage.goes_on();
-        stage.term.0 = stage.cluster.term();
+        stage.term.0 = stage.nodes.term();
         Ok(stage)
     }
 
-    /// Has clients ask the node at this place, which is a member, and looks at it.
+    /// Has clients ask the node at this place, which is a new member, and looks at it.
     pub fn looks_at(&mut self, place: usize) {
-        let member = self.cluster.members().swap_remove(place);
+        let member = self.nodes.member(place);
+        self.keys.add(member.clone());
+        self.watches(member);
+    }
+
+    fn watches(&mut self, member: Member) {
         self.traffic.add(&member);
         self.watch.add(member);
+    }
+
+    /// The relays between the nodes, which must be there.
+    pub fn links(&self) -> &Links {
+        self.nodes.links().expect("the fault needs relays")
+    }
+
+    /// The nodes' disks, which must be ours.
+    pub fn disks(&self) -> &Disks {
+        self.disks.as_ref().expect("the fault needs disks of ours")
+    }
+
+    /// All power fails, and comes back. The nodes' disks must be ours.
+    pub fn lose_power(&mut self, loss: Loss) {
+        let disks = self.disks.as_ref().expect("the fault needs disks of ours");
+        disks.lose_power(&mut *self.nodes, loss);
     }
 
     /// Waits until some more writes were acknowledged.
@@ -138,7 +155,7 @@ impl Stage {
 
     /// What was up to now is no part of the fault.
     pub fn begins_now(&mut self) {
-        self.term = (self.cluster.term(), 0);
+        self.term = (self.nodes.term(), 0);
         self.figures = Figures::default();
     }
 
@@ -158,7 +175,7 @@ impl Stage {
 
     /// Measures until there is a leader among these, and gives its place.
     pub fn elects_among(&mut self, places: &[usize], since: Instant) -> usize {
-        let leader = self.cluster.leader_among(places);
+        let leader = self.nodes.leader_among(places);
         self.measure(Figure::NewLeader, since);
         leader
     }
@@ -166,7 +183,7 @@ impl Stage {
     /// Starts a node that was killed, and measures until it serves clients and has what the others have now.
     pub fn comes_back(&mut self, place: usize) {
         let since = Instant::now();
-        self.cluster.nodes[place].start();
+        self.nodes.start(place);
         self.serves(place);
         self.is_free(place);
         self.catches_up(place, since);
@@ -174,7 +191,7 @@ impl Stage {
 
     /// Waits until the node at this place serves clients.
     pub fn serves(&self, place: usize) {
-        let proxy = self.cluster.nodes[place].proxy;
+        let proxy = self.nodes.member(place).proxy;
         until("the node serves clients", || {
             http::get(proxy, "/load", &[]).ok().filter(|answer| answer.status == 200)
         });
@@ -182,11 +199,11 @@ impl Stage {
 
     /// Measures until the node at this place has what the others have now, and knows who leads.
     pub fn catches_up(&mut self, place: usize, since: Instant) {
-        let others = self.cluster.others(place);
-        let revision = |place: usize| self.cluster.admin(place).status()["revision"].as_u64();
+        let others = self.nodes.others(place);
+        let revision = |place: usize| self.nodes.admin(place).status()["revision"].as_u64();
         let newest = others.into_iter().filter_map(revision).max();
         until("the node has caught up", || {
-            let status = self.cluster.admin(place).status();
+            let status = self.nodes.admin(place).status();
             (status["revision"].as_u64() >= newest && status["quorum"] == true).then_some(())
         });
         self.measure(Figure::CaughtUp, since);
@@ -194,11 +211,11 @@ impl Stage {
 
     /// Measures until all have what one has now, and agree on a leader.
     pub fn converges(&mut self, since: Instant) {
-        let all = 0..self.cluster.nodes.len();
-        let status = |place: usize| self.cluster.admin(place).status();
-        let newest = all.clone().filter_map(|place| status(place)["revision"].as_u64()).max();
+        let all = self.nodes.places();
+        let status = |place: usize| self.nodes.admin(place).status();
+        let newest = all.iter().filter_map(|place| status(*place)["revision"].as_u64()).max();
         until("all nodes have the newest config, and agree on a leader", || {
-            let said: Vec<_> = all.clone().map(status).collect();
+            let said: Vec<_> = all.iter().copied().map(status).collect();
             let agree = |it: &Value| {
                 it["revision"].as_u64() >= newest && it["quorum"] == true && it["leader"] == said[0]["leader"]
             };
@@ -207,13 +224,25 @@ impl Stage {
         self.measure(Figure::CaughtUp, since);
     }
 
+    /// Counts these, which say why requests failed, and tells of some.
+    pub fn failed<'a>(&mut self, why: impl Iterator<Item = &'a String>) {
+        let mut count = 0_u32;
+        for why in why {
+            if count < 5 {
+                println!("  a request failed: {why}");
+            }
+            count += 1;
+        }
+        self.figures.add(Figure::Failed, count.into());
+    }
+
     /// Takes the time since then as this figure.
     pub fn measure(&mut self, figure: Figure, since: Instant) {
         self.figures.add(figure, since.elapsed().as_secs_f64());
     }
 }
 
-fn route_brittle(cluster: &Cluster, targets: &Targets) {
+fn route_brittle(admin: &Admin, targets: &Targets) {
     let addresses: Vec<Value> =
         targets.addresses().map(|address| json!({"address": address.to_string()})).collect();
     let document = json!({
@@ -222,5 +251,5 @@ fn route_brittle(cluster: &Cluster, targets: &Targets) {
         "routes": {"brittle": {"match": [{"path": {"prefix": BRITTLE}}], "upstream": "brittle"}},
     });
     let body = json!({"document": document.to_string()});
-    cluster.admin(0).must("POST", "/v1/apply?wait=all", &body);
+    admin.must("POST", "/v1/apply?wait=all", &body);
 }

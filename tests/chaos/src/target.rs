@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Instant,
@@ -47,10 +47,10 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// So many that serve.
-    pub fn start(count: usize) -> Self {
+    /// So many that serve, at this address.
+    pub fn start(count: usize, host: IpAddr) -> Self {
         let book = Arc::default();
-        Self { targets: (0..count).map(|_| target(&book)).collect(), book }
+        Self { targets: (0..count).map(|_| target(host, &book)).collect(), book }
     }
 
     /// Where they listen.
@@ -74,8 +74,8 @@ impl Targets {
     }
 }
 
-fn target(book: &Arc<Mutex<Book>>) -> Target {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+fn target(host: IpAddr, book: &Arc<Mutex<Book>>) -> Target {
+    let listener = TcpListener::bind((host, 0)).expect("the address has a free port");
     let address = listener.local_addr().expect("it is bound");
     let way = Arc::new(Mutex::new(Way::Serves));
     let (book, ways) = (book.clone(), way.clone());

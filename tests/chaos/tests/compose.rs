@@ -59,7 +59,8 @@ fn a_cluster_does_what_it_is_told() {
     assert!((0..3).all(|place| ok(&compose, place)));
     cuts_and_heals(&compose);
 
-    compose.set_weather(&Weather { loss_percent: 10, delay_ms: 10..50 });
+    let links = compose.links().expect("the ways are relayed");
+    links.set_weather(&Weather { loss_percent: 10, delay_ms: 10..50 });
     until("a write gets through bad weather", || (write(&compose, 0, "weather") < 300).then_some(()));
     compose.heal();
     compose.wait_until_whole();

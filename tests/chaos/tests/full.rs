@@ -1,8 +1,8 @@
 //! Promise 9: a full disk, and one whose syncs fail.
 
-use chaos::{disk::Disk, fleet::Fleet};
+use chaos::{disk::Disk, disks::Disks, nodes::Site};
 use phalanx_tests::{
-    Load, Origin, alone,
+    Load, alone,
     history::{self, Pace, Recording},
     until,
 };
@@ -19,31 +19,36 @@ fn serves_on_and_catches_up(
         return;
     }
     let _alone = alone();
-    let (mut fleet, origin) = (Fleet::form(3).expect("disks are mounted"), Origin::start());
-    fleet.cluster.route_to(&origin, 0);
-    let recording = Recording::start(&fleet.cluster.members(), "r", 1, &Pace::BUSY);
+    let disks = Disks::mount(3).expect("disks are mounted");
+    let mut nodes = Site::Processes.form(3, Some(&disks), 1);
+    let _origin = nodes.route_to_origin();
+    let recording = Recording::start(&nodes.members(), "r", 1, &Pace::BUSY);
     for role in ["follower", "leader"] {
-        let leader = fleet.cluster.leader();
-        let hit = if role == "leader" { leader } else { (leader + 1) % 3 };
-        let others = fleet.cluster.others(hit);
-        let load = Load::start(&fleet.cluster.proxies(&others), 2, 300, "/load");
-        let hit_load = Load::start(&fleet.cluster.proxies(&[hit]), 2, 100, "/load");
+        let hit = if role == "leader" { nodes.leader() } else { nodes.follower() };
+        let others = nodes.others(hit);
+        let load = Load::start(
+            &others.iter().map(|place| nodes.member(*place).proxy).collect::<Vec<_>>(),
+            2,
+            300,
+            "/load",
+        );
+        let hit_load = Load::start(&[nodes.member(hit).proxy], 2, 100, "/load");
         recording.goes_on(20);
-        breaks(&fleet.disks[hit]);
-        until("it shows", || is_broken(&fleet.disks[hit]).then_some(()));
-        let new = fleet.cluster.leader_among(&others);
+        breaks(disks.of(hit));
+        until("it shows", || is_broken(disks.of(hit)).then_some(()));
+        let new = nodes.leader_among(&others);
         recording.goes_on(40);
         hit_load.goes_on(100);
         hit_load.stop_without_failure();
-        let read = fleet.cluster.admin(hit).ask("GET", "/v1/routes", &Value::Null);
+        let read = nodes.admin(hit).ask("GET", "/v1/routes", &Value::Null);
         assert_eq!(read.expect("it can be read from").status, 200);
-        heals(&fleet.disks[hit]);
+        heals(disks.of(hit));
         // Whoever supervises it starts it again.
-        assert!(!fleet.cluster.nodes[hit].ended().success());
-        fleet.cluster.nodes[hit].start();
-        let (newest, _) = fleet.cluster.admin(new).routes();
+        assert_ne!(nodes.ended(hit), 0);
+        nodes.start(hit);
+        let (newest, _) = nodes.admin(new).routes();
         until("the node has caught up", || {
-            let seen = fleet.cluster.admin(hit).ask("GET", "/v1/routes?limit=1", &Value::Null).ok()?;
+            let seen = nodes.admin(hit).ask("GET", "/v1/routes?limit=1", &Value::Null).ok()?;
             (seen.json()["revision"].as_u64() >= Some(newest)).then_some(())
         });
         load.stop_without_failure();

@@ -2,7 +2,8 @@
 
 use chaos::{
     disk::Disk,
-    power::{self, Disks},
+    nodes::Site,
+    power::{self, Sort},
 };
 use phalanx_tests::{alone, history};
 
@@ -12,8 +13,8 @@ fn what_was_acknowledged_survives_when_every_node_loses_its_power() {
         return;
     }
     let _alone = alone();
-    for disks in [Disks::Plain, Disks::Disorderly] {
-        let lost = power::lose_all(3, 2, 1, disks).expect("disks are mounted");
+    for disks in [Sort::Plain, Sort::Disorderly] {
+        let lost = power::lose_all(Site::Processes, 3, 2, 1, disks).expect("disks are mounted");
         assert_eq!(history::judge(&lost.history), [], "{disks:?}");
     }
 }
@@ -24,6 +25,6 @@ fn a_disk_that_lies_about_its_syncs_is_found_out() {
         return;
     }
     let _alone = alone();
-    let lost = power::lose_all(3, 1, 1, Disks::Lying).expect("disks are mounted");
+    let lost = power::lose_all(Site::Processes, 3, 1, 1, Sort::Lying).expect("disks are mounted");
     assert_ne!(history::judge(&lost.history), []);
 }

@@ -33,6 +33,7 @@ pub(super) fn sample(node: &str, id: u64, at_us: u64) -> Sample {
         term: 1,
         leader: Some(1),
         revision: 5,
+        installed: 5,
         quorum: true,
         members: [1, 2, 3].into(),
     }

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::{Compose, NodeOptions};
 
 impl Compose {
-    /// Starts one more node, which joins by itself; gives its place.
+    /// Starts one more node, which joins by itself, or is alone; gives its place.
     pub fn add_node(&mut self, options: NodeOptions) -> usize {
-        let (join, place) = (self.way_in(&[]), self.nodes.len());
-        self.project.plan(self.ways, options, Some(join));
+        let (join, place) = ((!options.is_alone).then(|| self.way_in(&[])), self.nodes.len());
+        self.project.plan(self.ways, options, join);
         self.relay(place);
         let id = self.project.create_node(place);
         self.take(place, id);
@@ -35,12 +35,17 @@ impl Compose {
     /// Empties the folder of a node that has ended. Once started it joins as a new one, as soon as the old one has
     /// been removed: two can't have one address.
     pub fn wipe(&mut self, place: usize) {
-        self.ended(place);
-        empty(self.data(place))
-            .unwrap_or_else(|error| panic!("empty {}: {error}", self.data(place).display()));
+        self.empty(place);
         self.nodes[place].is_out = false;
         self.project.plans[place].join = Some(self.way_in(&[place]));
         self.change(place, |_| {});
+    }
+
+    /// Empties the folder of a node that has ended.
+    pub fn empty(&self, place: usize) {
+        self.ended(place);
+        let data = self.data(place);
+        empty(data).unwrap_or_else(|error| panic!("empty {}: {error}", data.display()));
     }
 
     /// Puts a fresh join token where nodes look for it; gives where a member is that is not at these places.

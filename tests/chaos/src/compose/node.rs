@@ -21,6 +21,16 @@ impl Compose {
         &self.project.plans[place].data
     }
 
+    /// Where other nodes reach it, as `HOST:PORT`.
+    pub fn peer(&self, place: usize) -> &str {
+        &self.project.plans[place].advertise
+    }
+
+    /// Its image.
+    pub fn image(&self, place: usize) -> &str {
+        self.project.image(place)
+    }
+
     fn id(&self, place: usize) -> &str {
         &self.nodes[place].id
     }

@@ -147,6 +147,11 @@ impl Project {
         command
     }
 
+    /// The image of the node at this place.
+    pub(super) fn image(&self, place: usize) -> &str {
+        self.plans[place].options.image.as_ref().unwrap_or(&self.image)
+    }
+
     /// Writes the file that goes over the other. JSON is YAML.
     fn write(&self) {
         let services =
@@ -176,17 +181,21 @@ impl Project {
             "PHALANX_NAME": name,
             "PHALANX_ADVERTISE": advertise,
             "PHALANX_ADMIN_ADVERTISE": format!("{name}:9000"),
-            "PHALANX_BOOTSTRAP": if plan.join.is_some() { "join" } else { "init" },
+            "PHALANX_BOOTSTRAP": match &plan.join {
+                _ if options.is_alone => "none",
+                Some(_) => "join",
+                None => "init",
+            },
+            // Also where the other file has it: it is joined to, once it is wiped. Null takes it away.
+            "PHALANX_JOIN": plan.join.as_ref().filter(|_| !options.is_alone),
         });
         let environment = environment.as_object_mut().expect("it is one");
-        // Also where the other file has it: it is joined to, once it is wiped.
-        environment.extend(plan.join.iter().map(|join| ("PHALANX_JOIN".to_owned(), json!(join))));
         environment.extend(self.environment.clone());
         environment.extend(options.environment.iter().map(|(key, value)| (key.clone(), json!(value))));
         // Whose the folder is: so this process reaches the node's socket, and removes the files.
         let owner = fs::metadata(&self.dir).expect("it was made");
         let mut service = json!({
-            "image": options.image.as_ref().unwrap_or(&self.image),
+            "image": self.image(place),
             "user": format!("{}:{}", owner.uid(), owner.gid()),
             "hostname": name,
             "restart": "no",

@@ -8,7 +8,7 @@ use std::{
 
 use phalanx_tests::{
     docker::must,
-    links::{Carrier, Links, Way, Weather},
+    links::{Carrier, Links, Way},
 };
 
 use super::Compose;
@@ -77,14 +77,9 @@ impl Compose {
         }
     }
 
-    /// Makes this the weather on all ways. They must be relayed.
-    pub fn set_weather(&self, weather: &Weather) {
-        self.links().set_weather(weather);
-    }
-
-    /// The relays, for what can be done by them alone. The ways must be relayed.
-    pub fn links(&self) -> &Links {
-        self.links.as_ref().expect("the cluster's ways are relayed")
+    /// The relays, for what can be done by them alone; none where the ways are direct.
+    pub fn links(&self) -> Option<&Links> {
+        self.links.as_ref()
     }
 
     fn cuts(&self) -> std::sync::MutexGuard<'_, BTreeSet<(Carrier, Way)>> {

@@ -8,7 +8,7 @@ use std::{
 
 use phalanx_tests::invariant::Burden;
 
-use super::Fault;
+use super::{Fault, Need};
 use crate::{
     figures::{
         Bar,
@@ -27,8 +27,7 @@ const BARS: &[Bar] = &[(Failed, 0.0), (Lost, 0.0), (CaughtUp, 5.0), (Elections, 
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "clocks an hour ahead, of the leader, and behind, of a follower",
-        nodes: 3,
-        disks: false,
+        needs: &[Need::Clocks],
         bars: BARS,
         strike: |stage| {
             let [leader, follower] = wrong(stage);
@@ -41,8 +40,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "clocks that jump an hour every 100 ms",
-        nodes: 3,
-        disks: false,
+        needs: &[Need::Clocks],
         bars: BARS,
         strike: |stage| {
             let places = wrong(stage);
@@ -67,7 +65,7 @@ pub(super) fn library() -> Option<PathBuf> {
 }
 
 fn file(stage: &Stage, place: usize) -> PathBuf {
-    stage.cluster.nodes[place].data.with_extension("clock")
+    stage.nodes.data(place).with_extension("clock")
 }
 
 /// Sets the clock of the node at this place: so many seconds from where it should be.
@@ -79,7 +77,7 @@ fn set(stage: &Stage, place: usize, shift: &str) {
 /// Starts the leader's and a follower's processes anew, with clocks that can be set. What that takes is not the fault's.
 fn wrong(stage: &mut Stage) -> [usize; 2] {
     let library = library().expect("libfaketime is there");
-    let places = [stage.cluster.leader(), (stage.cluster.leader() + 1) % 3];
+    let places = [stage.nodes.leader(), stage.nodes.follower()];
     for place in places {
         set(stage, place, "+0");
         let file = file(stage, place).display().to_string();
@@ -89,17 +87,18 @@ fn wrong(stage: &mut Stage) -> [usize; 2] {
             ("FAKETIME_NO_CACHE", "1".to_owned()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ];
-        let node = &mut stage.cluster.nodes[place];
-        node.environment.extend(environment.map(|(name, value)| (name.to_owned(), value)));
         stage.bears(place, Burden::Down);
-        assert!(stage.cluster.nodes[place].stop().success());
+        assert_eq!(stage.nodes.stop(place), 0, "it stops in peace");
+        for (name, value) in environment {
+            stage.nodes.set_variable(place, name, &value);
+        }
         stage.comes_back(place);
     }
     // The one that leads now is one of them.
-    let _ = stage.cluster.admin(places[1]).ask(
+    let _ = stage.nodes.admin(places[1]).ask(
         "POST",
         "/v1/cluster/transfer",
-        &serde_json::json!({"node_id": stage.cluster.admin(places[0]).id()}),
+        &serde_json::json!({"node_id": stage.nodes.admin(places[0]).id()}),
     );
     stage.goes_on();
     stage.begins_now();

@@ -25,8 +25,7 @@ const BARS: &[Bar] = &[(Failed, 0.0), (Lost, 0.0), (CaughtUp, 5.0), (Elections, 
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "torn tail of each file",
-        nodes: 3,
-        disks: false,
+        needs: &[],
         bars: BARS,
         strike: |stage| {
             damage(stage, "its tail torn", |bytes, dice| {
@@ -38,8 +37,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "a bit flipped in each file",
-        nodes: 3,
-        disks: false,
+        needs: &[],
         bars: BARS,
         strike: |stage| {
             damage(stage, "a bit flipped", |bytes, dice| {
@@ -50,8 +48,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "each file cut short",
-        nodes: 3,
-        disks: false,
+        needs: &[],
         bars: BARS,
         strike: |stage| {
             damage(stage, "cut short", |bytes, dice| {
@@ -69,10 +66,10 @@ fn used(bytes: &[u8]) -> usize {
 /// Damages each file of a follower so; where the node does not start, the file is put back as it was, which is no older copy: the
 /// node has not run since.
 fn damage(stage: &mut Stage, what: &str, how: fn(&mut Vec<u8>, &mut Dice)) {
-    let follower = (stage.cluster.leader() + 1) % 3;
-    let data = stage.cluster.nodes[follower].data.clone();
+    let follower = stage.nodes.follower();
+    let (data, folder) = (stage.nodes.data(follower).to_owned(), stage.nodes.folder(follower).to_owned());
     stage.bears(follower, Burden::Down);
-    stage.cluster.nodes[follower].kill();
+    stage.nodes.kill(&[follower]);
     for path in files(&data).expect("the folder can be read") {
         // A start before may have removed it.
         let Ok(sound) = fs::read(&path) else { continue };
@@ -82,23 +79,23 @@ fn damage(stage: &mut Stage, what: &str, how: fn(&mut Vec<u8>, &mut Dice)) {
         let mut bytes = sound.clone();
         how(&mut bytes, &mut stage.dice);
         fs::write(&path, bytes).expect("the file can be written");
-        let (before, log) = (contents(&data), stage.cluster.nodes[follower].log_text().len());
-        let exit = match stage.cluster.nodes[follower].try_start() {
+        let (before, log) = (contents(&data), stage.nodes.log(follower).len());
+        let exit = match stage.nodes.try_start(follower) {
             Ok(()) => {
                 stage.goes_on();
-                stage.cluster.nodes[follower].kill();
+                stage.nodes.kill(&[follower]);
                 None
             }
-            Err(ended) => Some(ended.code().unwrap_or(-1)),
+            Err(code) => Some(code),
         };
         let after = contents(&data);
         let changed = before.into_iter().filter(|(path, bytes)| after.get(path) != Some(bytes));
-        let below = path.strip_prefix(&data).unwrap_or(&path).display();
+        let below = path.strip_prefix(&data).unwrap_or(&path);
         stage.damaged.push(Damaged {
-            what: format!("{below}: {what}"),
-            file: path.display().to_string(),
+            what: format!("{}: {what}", below.display()),
+            file: folder.join(below).display().to_string(),
             exit,
-            log: stage.cluster.nodes[follower].log_text().split_off(log),
+            log: stage.nodes.log(follower).split_off(log),
             changed: match exit {
                 Some(_) => changed.map(|(path, _)| path.display().to_string()).collect(),
                 None => Vec::new(),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use phalanx_tests::{invariant::Burden, until};
 
-use super::Fault;
+use super::{Fault, Need};
 use crate::{
     figures::{
         Bar,
@@ -20,35 +20,32 @@ const SLOW: &[Bar] = &[(Failed, 0.0), (Lost, 0.0), (Elections, 0.0), (Slowdown, 
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "disk full, of a follower",
-        nodes: 3,
-        disks: true,
+        needs: &[Need::Disks],
         bars: &[(Failed, 0.0), (Lost, 0.0), (CaughtUp, 5.0), (Elections, 0.0)],
         strike: |stage| {
-            let follower = (stage.cluster.leader() + 1) % 3;
+            let follower = stage.nodes.follower();
             fill(stage, follower);
             free(stage, follower);
         },
     },
     Fault {
         name: "disk full, of the leader",
-        nodes: 3,
-        disks: true,
+        needs: &[Need::Disks],
         bars: &[(Failed, 0.0), (Lost, 0.0), (CaughtUp, 5.0), (NewLeader, 10.0)],
         strike: |stage| {
-            let leader = stage.cluster.leader();
-            let (others, full) = (stage.cluster.others(leader), Instant::now());
+            let leader = stage.nodes.leader();
+            let (others, full) = (stage.nodes.others(leader), Instant::now());
             stage.expects_elections(1);
             fill(stage, leader);
             stage.elects_among(&others, full);
             free(stage, leader);
         },
     },
-    Fault { name: "syncs take 100 ms", nodes: 3, disks: true, bars: SLOW, strike: |stage| slow(stage, 100) },
-    Fault { name: "syncs take 500 ms", nodes: 3, disks: true, bars: SLOW, strike: |stage| slow(stage, 500) },
+    Fault { name: "syncs take 100 ms", needs: &[Need::Disks], bars: SLOW, strike: |stage| slow(stage, 100) },
+    Fault { name: "syncs take 500 ms", needs: &[Need::Disks], bars: SLOW, strike: |stage| slow(stage, 500) },
     Fault {
         name: "syncs take 2,000 ms",
-        nodes: 3,
-        disks: true,
+        needs: &[Need::Disks],
         bars: SLOW,
         strike: |stage| slow(stage, 2_000),
     },
@@ -56,8 +53,8 @@ pub(super) const FAULTS: &[Fault] = &[
 
 fn fill(stage: &mut Stage, place: usize) {
     stage.bears(place, Burden::Full);
-    stage.disks[place].set_room(Some(0));
-    until("it shows", || (stage.disks[place].figures().full > 0).then_some(()));
+    stage.disks().of(place).set_room(Some(0));
+    until("it shows", || (stage.disks().of(place).figures().full > 0).then_some(()));
 }
 
 /// Makes room; the node ends then, and whoever supervises it starts it again.
@@ -65,15 +62,15 @@ fn free(stage: &mut Stage, place: usize) {
     stage.goes_on();
     stage.is_free(place);
     stage.bears(place, Burden::Down);
-    stage.disks[place].set_room(None);
-    let ended = stage.cluster.nodes[place].ended();
-    assert!(!ended.success(), "a node whose disk was full ends with an error: {ended}");
+    stage.disks().of(place).set_room(None);
+    let ended = stage.nodes.ended(place);
+    assert_ne!(ended, 0, "a node whose disk was full ends with an error");
     stage.comes_back(place);
 }
 
 fn slow(stage: &mut Stage, ms: u64) {
     let delay = |stage: &Stage, ms| {
-        stage.disks.iter().for_each(|disk| disk.set_fsync_delay(Duration::from_millis(ms)));
+        stage.disks().iter().for_each(|disk| disk.set_fsync_delay(Duration::from_millis(ms)));
     };
     let median = |stage: &Stage| {
         let from_us = stage.recording.now_us();

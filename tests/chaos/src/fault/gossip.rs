@@ -12,19 +12,18 @@ const SPELL: Duration = Duration::from_secs(8);
 
 pub(super) const FAULTS: &[Fault] = &[Fault {
     name: "gossip cut while Raft works",
-    nodes: 3,
-    disks: false,
+    needs: &[],
     bars: &[(Failed, 0.0), (Lost, 0.0), (Elections, 0.0), (CaughtUp, 5.0)],
     strike: |stage| {
-        for from in 0..3 {
-            for to in stage.cluster.others(from) {
-                stage.cluster.links().cut_carrier(Carrier::Udp, from, to);
+        for from in stage.nodes.places() {
+            for to in stage.nodes.others(from) {
+                stage.nodes.cut_carrier(Carrier::Udp, from, to);
             }
         }
         stage.lasts(SPELL);
         stage.goes_on();
         // Nothing has to be healed for the config to be the same everywhere.
         stage.converges(Instant::now());
-        stage.cluster.heal();
+        stage.nodes.heal();
     },
 }];

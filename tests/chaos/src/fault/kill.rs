@@ -13,11 +13,10 @@ use crate::{
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "kill -9 of a follower",
-        nodes: 3,
-        disks: false,
+        needs: &[],
         bars: &[(Failed, 0.0), (CaughtUp, 5.0), (Lost, 0.0), (Elections, 0.0)],
         strike: |stage| {
-            let follower = (stage.cluster.leader() + 1) % 3;
+            let follower = stage.nodes.follower();
             kill(stage, follower);
             stage.goes_on();
             stage.comes_back(follower);
@@ -25,12 +24,11 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "kill -9 of the leader",
-        nodes: 3,
-        disks: false,
+        needs: &[],
         bars: &[(Failed, 0.0), (NewLeader, 5.0), (CaughtUp, 5.0), (Lost, 0.0)],
         strike: |stage| {
-            let leader = stage.cluster.leader();
-            let others = stage.cluster.others(leader);
+            let leader = stage.nodes.leader();
+            let others = stage.nodes.others(leader);
             stage.expects_elections(1);
             kill(stage, leader);
             stage.elects_among(&others, Instant::now());
@@ -42,5 +40,5 @@ pub(super) const FAULTS: &[Fault] = &[
 
 fn kill(stage: &mut Stage, place: usize) {
     stage.bears(place, Burden::Down);
-    stage.cluster.nodes[place].kill();
+    stage.nodes.kill(&[place]);
 }

@@ -21,49 +21,45 @@ const SPELL: Duration = Duration::from_secs(5);
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "partition: a follower alone",
-        nodes: 3,
-        disks: false,
+        needs: &[],
         bars: BARS,
         strike: |stage| {
-            let follower = (stage.cluster.leader() + 1) % 3;
+            let follower = stage.nodes.follower();
             alone(stage, follower);
         },
     },
     Fault {
         name: "partition: the leader alone",
-        nodes: 3,
-        disks: false,
+        needs: &[],
         bars: BARS,
         strike: |stage| {
             stage.expects_elections(1);
-            let leader = stage.cluster.leader();
+            let leader = stage.nodes.leader();
             alone(stage, leader);
         },
     },
     Fault {
         name: "partition: the leader is heard, and hears nobody",
-        nodes: 3,
-        disks: false,
+        needs: &[],
         bars: BARS,
         strike: |stage| {
             stage.expects_elections(1);
-            let leader = stage.cluster.leader();
-            let others = stage.cluster.others(leader);
-            others.iter().for_each(|other| stage.cluster.cut(*other, leader));
-            stage.cluster.leader_among(&others);
+            let leader = stage.nodes.leader();
+            let others = stage.nodes.others(leader);
+            others.iter().for_each(|other| stage.nodes.cut(*other, leader));
+            stage.nodes.leader_among(&others);
             heal(stage);
         },
     },
     Fault {
         name: "partition: a bridge between the leader and a follower",
-        nodes: 3,
-        disks: false,
+        needs: &[],
         bars: BARS,
         strike: |stage| {
-            let leader = stage.cluster.leader();
-            let follower = (leader + 1) % 3;
-            stage.cluster.cut(leader, follower);
-            stage.cluster.cut(follower, leader);
+            let leader = stage.nodes.leader();
+            let follower = stage.nodes.others(leader)[0];
+            stage.nodes.cut(leader, follower);
+            stage.nodes.cut(follower, leader);
             heal(stage);
         },
     },
@@ -71,11 +67,11 @@ pub(super) const FAULTS: &[Fault] = &[
 
 /// Cuts the node at this place off from all others.
 fn alone(stage: &mut Stage, place: usize) {
-    let others = stage.cluster.others(place);
-    stage.cluster.isolate(place);
+    let others = stage.nodes.others(place);
+    stage.nodes.isolate(place);
     stage.bears(place, Burden::Apart);
-    stage.cluster.leader_among(&others);
-    let admin = stage.cluster.admin(place).clone();
+    stage.nodes.leader_among(&others);
+    let admin = stage.nodes.admin(place).clone();
     until("it knows that it has no quorum", || (admin.status()["quorum"] == false).then_some(()));
     let refused = admin.put_route("apart", "1s");
     assert_eq!(refused.status, 503, "{}", refused.json());
@@ -87,8 +83,8 @@ fn heal(stage: &mut Stage) {
     stage.goes_on();
     stage.lasts(SPELL);
     // What nodes bear ends before the first message can get through.
-    (0..stage.cluster.nodes.len()).for_each(|place| stage.is_free(place));
+    stage.nodes.places().into_iter().for_each(|place| stage.is_free(place));
     let healed = Instant::now();
-    stage.cluster.heal();
+    stage.nodes.heal();
     stage.converges(healed);
 }

@@ -12,22 +12,21 @@ const HELD: Duration = Duration::from_secs(10);
 
 pub(super) const FAULTS: &[Fault] = &[Fault {
     name: "SIGSTOP of the leader for 10 s",
-    nodes: 3,
-    disks: false,
+    needs: &[],
     bars: &[(Failed, 0.0), (SteppedDown, 1.0), (NewLeader, 5.0), (Lost, 0.0)],
     strike: |stage| {
-        let leader = stage.cluster.leader();
-        let others = stage.cluster.others(leader);
+        let leader = stage.nodes.leader();
+        let others = stage.nodes.others(leader);
         stage.expects_elections(1);
         stage.bears(leader, Burden::Down);
         let held = Instant::now();
-        stage.cluster.nodes[leader].pause();
+        stage.nodes.pause(leader);
         stage.elects_among(&others, held);
         stage.lasts(HELD.saturating_sub(held.elapsed()));
         let resumed = Instant::now();
-        stage.cluster.nodes[leader].resume();
+        stage.nodes.resume(leader);
         until("it leads no more", || {
-            let status = stage.cluster.admin(leader).status();
+            let status = stage.nodes.admin(leader).status();
             (status.is_object() && status["leader"] != status["node_id"]).then_some(())
         });
         stage.measure(SteppedDown, resumed);

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use phalanx_tests::{Node, invariant::Burden};
+use phalanx_tests::invariant::Burden;
 
-use super::Fault;
+use super::{Fault, Need};
 use crate::{
     disk::Loss,
     figures::Figure::{Failed, Lost, Proxying},
@@ -12,17 +12,16 @@ use crate::{
 
 pub(super) const FAULTS: &[Fault] = &[Fault {
     name: "power loss of every node, unsynced data dropped",
-    nodes: 3,
-    disks: true,
+    needs: &[Need::Disks],
     bars: &[(Failed, 0.0), (Lost, 0.0), (Proxying, 10.0)],
     strike: |stage| {
         stage.expects_elections(1);
-        (0..3).for_each(|place| stage.bears(place, Burden::Down));
-        stage.cluster.nodes.iter_mut().for_each(Node::kill);
-        stage.disks.iter().for_each(|disk| disk.lose_power(Loss::All));
+        let places = stage.nodes.places();
+        places.iter().for_each(|place| stage.bears(*place, Burden::Down));
+        stage.lose_power(Loss::All);
         let since = Instant::now();
-        stage.cluster.nodes.iter_mut().for_each(Node::start);
-        for place in 0..3 {
+        places.iter().for_each(|place| stage.nodes.start(*place));
+        for place in places {
             stage.serves(place);
             stage.is_free(place);
         }

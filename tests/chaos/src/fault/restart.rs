@@ -1,10 +1,8 @@
 //! One node after the other is stopped and started.
 
-use std::path::PathBuf;
-
 use phalanx_tests::{Load, invariant::Burden, until};
 
-use super::Fault;
+use super::{Fault, Need};
 use crate::{
     figures::{
         Bar,
@@ -15,46 +13,36 @@ use crate::{
 
 const BARS: &[Bar] = &[(Failed, 0.0), (Lost, 0.0), (CaughtUp, 5.0)];
 
-pub(super) const FAULTS: &[Fault] = &[Fault {
-    name: "rolling restart",
-    nodes: 3,
-    disks: false,
-    bars: BARS,
-    strike: |stage| roll(stage, &[None]),
-}];
-
-pub(super) const UPGRADES: &[Fault] = &[Fault {
-    name: "rolling upgrade N → N−1 → N → N−1",
-    nodes: 3,
-    disks: false,
-    bars: BARS,
-    strike: |stage| {
-        let (now, before) = (stage.cluster.nodes[0].program.clone(), before().expect("there is one"));
-        roll(stage, &[Some(before.clone()), Some(now), Some(before)]);
+pub(super) const FAULTS: &[Fault] = &[
+    Fault { name: "rolling restart", needs: &[], bars: BARS, strike: |stage| roll(stage, &[None]) },
+    Fault {
+        name: "rolling upgrade N → N−1 → N → N−1",
+        needs: &[Need::BuildBefore],
+        bars: BARS,
+        strike: |stage| {
+            let (now, before) = (stage.nodes.build(0), Need::build_before(stage.site).expect("there is one"));
+            roll(stage, &[Some(before.clone()), Some(now), Some(before)]);
+        },
     },
-}];
+];
 
-/// The gwnode of the release before.
-pub(super) fn before() -> Option<PathBuf> {
-    std::env::var_os("PHALANX_GWNODE_BEFORE").map(PathBuf::from)
-}
-
-/// Stops and starts each node under traffic through a balancer, once for each of these programs.
-fn roll(stage: &mut Stage, programs: &[Option<PathBuf>]) {
-    let load = Load::start_balanced(&stage.cluster.nodes, 6, 600, "/load");
-    for program in programs {
-        for place in 0..3 {
-            stage.expects_elections(u64::from(stage.cluster.leader() == place));
+/// Stops and starts each node under traffic through a balancer, once for each of these builds.
+fn roll(stage: &mut Stage, builds: &[Option<String>]) {
+    let load = Load::start_balanced(&stage.nodes.members(), 6, 600, "/load");
+    for build in builds {
+        for place in stage.nodes.places() {
+            stage.expects_elections(u64::from(stage.nodes.leader() == place));
             stage.bears(place, Burden::Down);
-            assert!(stage.cluster.nodes[place].stop().success());
+            assert_eq!(stage.nodes.stop(place), 0, "it stops in peace");
             load.goes_on(100);
-            let node = &mut stage.cluster.nodes[place];
-            node.program = program.clone().unwrap_or_else(|| node.program.clone());
+            if let Some(build) = build {
+                stage.nodes.set_build(place, build);
+            }
             stage.comes_back(place);
-            until("the node is ready", || stage.cluster.admin(place).is_ready().then_some(()));
+            until("the node is ready", || stage.nodes.admin(place).is_ready().then_some(()));
             load.goes_on(100);
         }
     }
     let (_, failures) = load.stop();
-    stage.figures.add(Failed, u32::try_from(failures.len()).unwrap_or(u32::MAX).into());
+    stage.failed(failures.iter());
 }

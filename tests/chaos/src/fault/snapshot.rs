@@ -16,7 +16,7 @@ use phalanx_tests::{
 };
 use serde_json::Value;
 
-use super::{Fault, membership};
+use super::{Fault, Need, membership};
 use crate::figures::Figure::{Elections, Failed, Lost, Settled};
 
 /// After so many entries a snapshot is made, and the log before it is let go; with each, its outcome is kept, which makes the
@@ -28,27 +28,26 @@ const SLOW: Weather = Weather { loss_percent: 0, delay_ms: 200..300 };
 
 pub(super) const FAULTS: &[Fault] = &[Fault {
     name: "a snapshot for a new node, over a slow way",
-    nodes: 3,
-    disks: false,
+    needs: &[Need::Relays],
     bars: &[(Failed, 0.0), (Lost, 0.0), (Elections, 0.0), (Settled, 60.0)],
     strike: |stage| {
-        let leader = stage.cluster.leader();
-        fill_log(stage.cluster.admin(leader));
+        let leader = stage.nodes.leader();
+        fill_log(stage.nodes.admin(leader));
         let place = membership::add(stage);
         for other in 0..place {
             for (from, to) in [(other, place), (place, other)] {
-                stage.cluster.links().set_weather_on(Carrier::Tcp, from, to, &SLOW);
+                stage.links().set_weather_on(Carrier::Tcp, from, to, &SLOW);
             }
         }
         let since = Instant::now();
         let id = membership::join(stage, place, leader);
         membership::settles(stage, &[leader], id, since);
-        let [sent, got] = [leader, place].map(|place| snapshots(&stage.cluster.nodes[place].data));
+        let [sent, got] = [leader, place].map(|place| snapshots(stage.nodes.data(place)));
         assert!(
             got.intersection(&sent).count() > 0,
             "it was sent no snapshot: it has {got:?}, the leader {sent:?}"
         );
-        stage.cluster.heal();
+        stage.nodes.heal();
         stage.converges(Instant::now());
     },
 }];

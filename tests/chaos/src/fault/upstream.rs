@@ -21,25 +21,19 @@ const QUIET: Duration = Duration::from_secs(2);
 const POSTS: usize = 60;
 
 pub(super) const FAULTS: &[Fault] = &[
-    Fault {
-        name: "a target refuses",
-        nodes: 3,
-        disks: false,
-        bars: BARS,
-        strike: |s| breaks(s, Way::Refuses),
-    },
-    Fault { name: "a target hangs", nodes: 3, disks: false, bars: BARS, strike: |s| breaks(s, Way::Hangs) },
-    Fault { name: "a target resets", nodes: 3, disks: false, bars: BARS, strike: |s| breaks(s, Way::Resets) },
+    Fault { name: "a target refuses", needs: &[], bars: BARS, strike: |s| breaks(s, Way::Refuses) },
+    Fault { name: "a target hangs", needs: &[], bars: BARS, strike: |s| breaks(s, Way::Hangs) },
+    Fault { name: "a target resets", needs: &[], bars: BARS, strike: |s| breaks(s, Way::Resets) },
 ];
 
 fn breaks(stage: &mut Stage, way: Way) {
-    let load = Load::start(&stage.cluster.proxies(&[0, 1, 2]), 4, 600, BRITTLE);
+    let load = Load::start(&stage.nodes.proxies(), 4, 600, BRITTLE);
     load.goes_on(300);
     let broken = Instant::now();
     stage.targets.breaks(1, way);
     // What may be sent once is sent to every node, while the target is found to be broken.
     for number in 0..POSTS {
-        let proxy = stage.cluster.nodes[number % stage.cluster.nodes.len()].proxy;
+        let proxy = stage.nodes.member(number % stage.nodes.count()).proxy;
         // It may fail, which is what a client must be told.
         let _ = http::connect(proxy).and_then(|mut stream| {
             http::exchange(&mut stream, "POST", &format!("{BRITTLE}/{number}"), &[], b"once")
@@ -55,7 +49,5 @@ fn breaks(stage: &mut Stage, way: Way) {
     stage.targets.breaks(1, Way::Serves);
     let (_, failures) = load.stop();
     // What waited for a target that hangs is told so (504), and not sent again.
-    let failures =
-        failures.iter().filter(|why| way != Way::Hangs || *why != "status 504").collect::<Vec<_>>();
-    stage.figures.add(Failed, u32::try_from(failures.len()).unwrap_or(u32::MAX).into());
+    stage.failed(failures.iter().filter(|why| way != Way::Hangs || *why != "status 504"));
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use phalanx_tests::links::Weather;
 
-use super::Fault;
+use super::{Fault, Need};
 use crate::figures::Figure::{CaughtUp, Failed, Lost};
 
 /// How long it lasts: few writes get through.
@@ -12,13 +12,12 @@ const SPELL: Duration = Duration::from_secs(20);
 
 pub(super) const FAULTS: &[Fault] = &[Fault {
     name: "30 % loss, 100 ± 50 ms delay",
-    nodes: 3,
-    disks: false,
+    needs: &[Need::Relays],
     bars: &[(Failed, 0.0), (Lost, 0.0), (CaughtUp, 5.0)],
     strike: |stage| {
-        stage.cluster.links().set_weather(&Weather { loss_percent: 30, delay_ms: 50..150 });
+        stage.links().set_weather(&Weather { loss_percent: 30, delay_ms: 50..150 });
         stage.lasts(SPELL);
-        stage.cluster.heal();
+        stage.nodes.heal();
         stage.converges(Instant::now());
     },
 }];

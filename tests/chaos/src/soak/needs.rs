@@ -2,8 +2,6 @@
 
 use std::{fs, path::Path};
 
-use phalanx_tests::Node;
-
 /// What a node needed in a minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -29,9 +27,9 @@ impl Needs {
         ("proxy p50, µs", |needs| needs.median_us),
     ];
 
-    /// Those of a node that runs, as far as the system tells.
-    pub fn of(node: &Node, median_us: u64) -> Self {
-        let process = format!("/proc/{}", node.pid().unwrap_or_default());
+    /// Those of the node of this process with this data folder, as far as the system tells.
+    pub fn of(pid: Option<u32>, data: &Path, median_us: u64) -> Self {
+        let process = format!("/proc/{}", pid.unwrap_or_default());
         let status = fs::read_to_string(format!("{process}/status")).unwrap_or_default();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let resident = resident.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok());
@@ -39,7 +37,7 @@ impl Needs {
         Self {
             memory_kib: resident.unwrap_or_default(),
             descriptors: descriptors as u64,
-            disk_kib: size(&node.data) / 1_024,
+            disk_kib: size(data) / 1_024,
             median_us,
         }
     }

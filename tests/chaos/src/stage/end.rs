@@ -4,6 +4,7 @@ use super::{PREFIX, Stage};
 use crate::figures::{Figure, Figures, quantile};
 use phalanx_tests::{
     Member,
+    cluster::kept_and_restored,
     history::{Operation, Told},
     invariant::{Observed, Violation},
     watch,
@@ -26,11 +27,10 @@ impl Stage {
     pub fn end(mut self) -> Ended {
         let now_us = self.recording.now_us();
         self.spells.iter_mut().for_each(|spell| spell.to_us = spell.to_us.min(now_us));
-        let term = self.cluster.nodes.iter().filter_map(|node| node.admin.status()["term"].as_u64()).max();
-        let extra = term.unwrap_or_default().saturating_sub(self.term.0 + self.term.1);
+        let extra = self.nodes.term().saturating_sub(self.term.0 + self.term.1);
         let elapsed = self.recording.elapsed();
         let began = std::time::Instant::now() - elapsed;
-        let history = self.recording.stop();
+        let mut history = self.recording.stop();
         let served = self.traffic.stop();
         let seen = self.watch.stop();
         let status = |member: &Member| member.admin.status();
@@ -38,10 +38,14 @@ impl Stage {
             let status = status(member);
             status["node_id"].is_u64() && status["removed"] != true
         };
-        let members: Vec<Member> = self.cluster.members().into_iter().filter(is_in).collect();
+        let members: Vec<Member> = self.nodes.members().into_iter().filter(is_in).collect();
+        let kept = self.keys.stop(&members);
+        history.operations.extend(kept.operations);
+        history.operations.sort_by_key(|operation| (operation.called_us, operation.returned_us));
         let finals = members.iter().map(|member| watch::last_read(member, began, PREFIX)).collect();
-        let logs = self.cluster.nodes.iter().zip(1..);
-        let logs = logs.map(|(node, number)| (format!("node{number}"), node.log_text())).collect();
+        let restored = members.first().map(|member| kept_and_restored(&member.admin));
+        let log = |place| (self.nodes.member(place).name, self.nodes.log(place));
+        let logs = self.nodes.places().into_iter().map(log).collect();
         let observed = Observed {
             history,
             seen,
@@ -50,6 +54,8 @@ impl Stage {
             failures: served.failures,
             retried: self.retried,
             damaged: self.damaged,
+            revoked: kept.revoked,
+            restored,
         };
         let mut writes: Vec<u64> = took(&observed.history.operations).collect();
         writes.sort_unstable();
@@ -59,6 +65,9 @@ impl Stage {
         figures.add(Figure::Elections, count(usize::try_from(extra).unwrap_or(usize::MAX)));
         if let Some(us) = quantile(&writes, 99, 100) {
             figures.add(Figure::WriteP99, std::time::Duration::from_micros(us).as_secs_f64() * 1_000.0);
+        }
+        if let Some(us) = observed.slowest_revocation_us() {
+            figures.add(Figure::Revoked, std::time::Duration::from_micros(us).as_secs_f64() * 1_000.0);
         }
         let violations = observed.violations();
         Ended { figures, observed, violations, logs }

@@ -1,0 +1,216 @@
+//! Keys that are issued, shown to every node, and revoked, again and again.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    Admin, Member,
+    dice::Dice,
+    history::{Asked, Condition, Operation, Told, Values},
+    http::{self, Answer},
+    invariant::{Revoked, Shown},
+    until,
+};
+
+/// Below which a key is asked for.
+const PATH: &str = "/keyed";
+/// Who does it, among the clients of a recording.
+const CLIENT: u32 = 1_000;
+/// For the node to make a change, and for its answer.
+const TIMEOUT: (&str, Duration) = ("2s", Duration::from_secs(4));
+/// For a node to answer a request; one that is held answers none.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// For how long a revoked key is shown to a node that goes on to serve it.
+const SHOWN: Duration = Duration::from_secs(5);
+/// Tries to revoke a key of which nobody says that it is.
+const TRIES: usize = 10;
+/// Between one key and the next.
+const REST: Duration = Duration::from_millis(200);
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    /// The changes, as writes of no route: each makes a revision.
+    pub operations: Vec<Operation>,
+    /// The keys that are revoked.
+    pub revoked: Vec<Revoked>,
+}
+
+struct Shared {
+    began: Instant,
+    members: Mutex<Vec<Member>>,
+    stop: AtomicBool,
+}
+
+/// One who issues and revokes.
+pub struct Keys {
+    shared: Arc<Shared>,
+    thread: JoinHandle<(Kept, Vec<String>)>,
+}
+
+impl Keys {
+    /// Makes a route that asks for keys, and somebody to give them to.
+    pub fn furnish(admin: &Admin) {
+        let document = json!({
+            "version": 1,
+            "policies": {"keys": {"type": "api-key"}},
+            "consumers": {"ann": {}},
+            "routes": {"keyed": {
+                "match": [{"path": {"prefix": PATH}}], "policies": ["keys"], "respond": {"status": 200},
+            }},
+        });
+        admin.must("POST", "/v1/apply?wait=all", &json!({"document": document.to_string()}));
+    }
+
+    /// Begins at these nodes, one of which was furnished. Times are since `began`.
+    pub fn start(members: &[Member], began: Instant, seed: u64) -> Self {
+        let (members, stop) = (Mutex::new(members.to_vec()), AtomicBool::new(false));
+        let shared = Arc::new(Shared { began, members, stop });
+        let (turning, mut dice) = (shared.clone(), Dice::new(seed, CLIENT.into()));
+        let thread = thread::spawn(move || {
+            let (mut kept, mut keys) = (Kept::default(), Vec::new());
+            while !turning.stop.load(Ordering::Relaxed) {
+                if let Some((revoked, key)) = turning.turn(&mut dice, &mut kept.operations) {
+                    kept.revoked.push(revoked);
+                    keys.push(key);
+                }
+                thread::park_timeout(REST);
+            }
+            (kept, keys)
+        });
+        Self { shared, thread }
+    }
+
+    /// Asks this node, too.
+    pub fn add(&self, member: Member) {
+        self.shared.members().push(member);
+    }
+
+    /// Ends it, and shows each of these, which are in peace, every key that was revoked; gives what came of it.
+    pub fn stop(self, last: &[Member]) -> Kept {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let (mut kept, keys) = self.thread.join().expect("who issues does not panic");
+        for (revoked, key) in kept.revoked.iter_mut().zip(&keys) {
+            let show = |member| until("a node answers at the end", || self.shared.show(member, key));
+            revoked.last = last.iter().map(show).collect();
+        }
+        kept
+    }
+}
+
+impl Shared {
+    fn members(&self) -> MutexGuard<'_, Vec<Member>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Issues a key, shows it, revokes it, and shows it again; gives what came of it, and the key. None where it was not issued, or
+    /// nobody says that it is revoked.
+    fn turn(&self, dice: &mut Dice, operations: &mut Vec<Operation>) -> Option<(Revoked, String)> {
+        let members = self.members().clone();
+        let (_, answer) = self.change(dice, "POST", "/v1/keys", &json!({"consumer": "ann"}), 1, operations);
+        let said = answer?.json();
+        let (id, key) = (said["id"].as_str()?, said["key"].as_str()?.to_owned());
+        let mut shown: Vec<Shown> = members.iter().filter_map(|member| self.show(member, &key)).collect();
+        let target = format!("/v1/keys/{id}");
+        let (revision, _) = self.change(dice, "DELETE", &target, &Value::Null, TRIES, operations);
+        let (revision, told) = (revision.ok()?, Instant::now());
+        let told_us = self.now_us();
+        let mut left = members;
+        while !left.is_empty() && told.elapsed() < SHOWN {
+            left.retain(|member| {
+                let now = self.show(member, &key);
+                shown.extend(now.clone());
+                now.is_some_and(|now| !now.is_refused())
+            });
+        }
+        Some((Revoked { id: id.to_owned(), revision, told_us, shown, last: Vec::new() }, key))
+    }
+
+    /// Has something changed by any node, which is tried so often, and writes it down. Gives the revision, none where it is not
+    /// known; an error where nobody says that it was done; and the answer, if one says so.
+    fn change(
+        &self,
+        dice: &mut Dice,
+        method: &str,
+        target: &str,
+        body: &Value,
+        tries: usize,
+        operations: &mut Vec<Operation>,
+    ) -> (Result<Option<u64>, ()>, Option<Answer>) {
+        let called_us = self.now_us();
+        let key = format!("{method} {target} {called_us}");
+        let (mut node, mut told, mut is_done, mut made) = (String::new(), None, false, None);
+        for _ in 0..tries {
+            let member = dice.one(&self.members()).clone();
+            let target = format!("{target}?timeout={}", TIMEOUT.0);
+            let answer =
+                member.admin.within(TIMEOUT.1).ask_with(method, &target, &[("idempotency-key", &key)], body);
+            node = member.name;
+            let now = match &answer {
+                Ok(answer) => self::told(answer),
+                Err(error) => Told::Unknown(error.to_string()),
+            };
+            let is_known = matches!(now, Told::Made(_) | Told::Absent);
+            is_done |= is_known;
+            // What a second try says is about itself alone, but that it was made.
+            if told.is_none() || matches!(now, Told::Made(_)) {
+                told = Some(now);
+            }
+            if is_known {
+                made = answer.ok();
+                break;
+            }
+        }
+        let told = match told {
+            // Of a key that was there: an earlier try has taken it away, or may have.
+            Some(Told::Refused(why)) if is_done || tries > 1 => Told::Unknown(why),
+            told => told.unwrap_or_else(|| Told::Refused("nobody was asked".to_owned())),
+        };
+        let revision = match told {
+            Told::Made(revision) => Some(revision),
+            _ => None,
+        };
+        let asked = Asked::Write { values: Values::new(), only_if: Condition::Always };
+        operations.push(Operation {
+            client: CLIENT,
+            node,
+            called_us,
+            returned_us: self.now_us(),
+            asked,
+            told,
+        });
+        (if is_done { Ok(revision) } else { Err(()) }, made)
+    }
+
+    /// Shows a node a key; none if it gives no answer.
+    fn show(&self, member: &Member, key: &str) -> Option<Shown> {
+        let began_us = self.now_us();
+        let answer = http::get_within(PATIENCE, member.proxy, PATH, &[("x-api-key", key)]).ok()?;
+        let (node, ended_us) = (member.name.clone(), self.now_us());
+        Some(Shown { node, began_us, ended_us, status: answer.status })
+    }
+}
+
+/// What this answer says of a change.
+fn told(answer: &Answer) -> Told {
+    let said = answer.json();
+    let text = || format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body));
+    match (answer.status, said["revision"].as_u64(), said["code"].as_str()) {
+        (200..300, Some(revision), _) => Told::Made(revision),
+        (404, _, Some("not_found")) => Told::Absent,
+        (503, _, Some("no_quorum" | "draining" | "not_formed" | "removed")) => Told::Refused(text()),
+        _ => Told::Unknown(text()),
+    }
+}
