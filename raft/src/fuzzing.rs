@@ -1,5 +1,6 @@
 //! What the targets in fuzz/ ask of this crate, and nobody else does.
 
+pub mod journal;
 mod memory;
 
 use std::{path::Path, sync::Arc};

@@ -24,6 +24,12 @@ use std::{
 #[cfg(test)]
 pub(crate) use self::record::kind_name;
 pub(crate) use self::record::{Head, Record};
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::{
+    frame::seal as seal_frame,
+    record::End,
+    segment::{number as segment_number, path as segment_path},
+};
 use self::{
     index::{Index, Spot},
     segment::Segment,
@@ -105,7 +111,16 @@ impl Journal {
         // A number is never used again, or what was left behind under it could be taken for what follows.
         let highest = inner.segments.keys().chain(&inner.leftovers).max().copied();
         if inner.torn.take().is_some() || inner.segments.is_empty() {
-            let number = highest.map_or(0, |highest| highest + 1);
+            let number = match highest {
+                None => 0,
+                Some(highest) => highest.checked_add(1).ok_or_else(|| {
+                    Error::damaged(
+                        &self.folder,
+                        format!("segment {highest}"),
+                        "no number is left for the next",
+                    )
+                })?,
+            };
             self.next_segment(inner, number)?;
         }
         for number in inner.leftovers.drain(..) {

@@ -18,7 +18,7 @@ fn key(segment: u64, at: u64) -> [u8; 16] {
 }
 
 /// The frame with this payload, for byte `at` of this segment.
-pub(super) fn seal(segment: u64, at: u64, payload: &[u8]) -> Result<Vec<u8>, BadRecord> {
+pub(crate) fn seal(segment: u64, at: u64, payload: &[u8]) -> Result<Vec<u8>, BadRecord> {
     let record = record::seal(&key(segment, at), payload);
     if record.len() > RECORD_BYTES_MAX {
         return Err(BadRecord::Payload(format!("{} bytes are too many for one record", payload.len())));

@@ -67,7 +67,7 @@ impl Found<'_> {
             let (segment, head) = self.open(*number)?;
             match head {
                 Ok(head) => {
-                    next = head.previous.as_ref().map(|end| end.segment);
+                    next = before(&segment, &head)?;
                     chain.push((segment, head));
                     break;
                 }
@@ -80,7 +80,7 @@ impl Found<'_> {
         while let Some(number) = next.filter(|number| numbers.contains(number)) {
             let (segment, head) = self.open(number)?;
             let head = head.map_err(|error| Error::damaged(&segment.path, "byte 0", error.to_string()))?;
-            next = head.previous.as_ref().map(|end| end.segment);
+            next = before(&segment, &head)?;
             chain.push((segment, head));
         }
         chain.reverse();
@@ -130,6 +130,15 @@ impl Found<'_> {
                 (None, None) => return Ok(()),
             }
         }
+    }
+}
+
+/// The segment that this one follows. Numbers rise, or whoever goes back from head to head might never come to an end.
+fn before(segment: &Segment, head: &Head) -> Result<Option<u64>, Error> {
+    let before = head.previous.as_ref().map(|end| end.segment);
+    match before.filter(|before| *before >= segment.number) {
+        Some(before) => Err(damaged(segment, &format!("it says that it follows segment {before}"))),
+        None => Ok(before),
     }
 }
 

@@ -32,14 +32,14 @@ pub(super) struct Segment {
 }
 
 /// The number of the segment of this name.
-pub(super) fn number(path: &Path) -> Option<u64> {
+pub(crate) fn number(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     let digits = name.strip_suffix(".log")?;
     (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
 /// Where the segment of this number is.
-pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
+pub(crate) fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:020}.log"))
 }
 

@@ -160,6 +160,25 @@ fn damage_in_a_segment_that_others_follow_is_named_and_a_missing_one_too() {
 }
 
 #[test]
+fn a_segment_that_says_it_follows_itself_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head { previous: Some(record::End { segment: 4, at: 0 }), ..Head::default() };
+    Segment::create(&SystemFiles, dir.path(), 4, head).unwrap();
+    match open_in(dir.path()) {
+        Err(Error::Storage { reason, .. }) => assert!(reason.contains("follows segment 4"), "{reason}"),
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[test]
+fn no_number_after_the_last_is_made_up() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(segment::path(dir.path(), u64::MAX), b"half a head").unwrap();
+    let refused = open_in(dir.path()).unwrap().begin().unwrap_err().to_string();
+    assert!(refused.contains("no number is left"), "{refused}");
+}
+
+#[test]
 fn an_entry_that_does_not_follow_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let journal = begin_in(dir.path());
