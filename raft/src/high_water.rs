@@ -1,8 +1,9 @@
 //! How far this node once was, in a file beside the journal: a journal that is behind it has lost what was acknowledged.
 //!
 //! A journal whose end is damaged looks like one whose end a crash cut off. A Raft node that starts from one votes twice or
-//! forgets what it acknowledged, so it must not start. The file has two slots, written in turn, each with a checksum
-//! and a sequence number, so that a write cut short leaves the one before it.
+//! forgets what it acknowledged, so it must not start. The file has two slots, each with a checksum and a sequence number.
+//! A mark is written to the one that need not be durable, and once it is, to the other, too: a write cut short leaves the mark
+//! before it, and one slot that is damaged later leaves this one.
 
 use std::{
     io,
@@ -42,6 +43,8 @@ pub(crate) struct HighWater {
     file: Arc<dyn OpenFile>,
     path: PathBuf,
     mark: Mark,
+    /// The slot, 0 or 1, in which the mark is durable.
+    durable: usize,
 }
 
 impl HighWater {
@@ -68,11 +71,11 @@ impl HighWater {
         if length < bytes.len() {
             return Err(Error::damaged(path, format!("byte {length}"), "it is cut short"));
         }
-        let slots = [read_slot(&bytes[..SLOT_BYTES]), read_slot(&bytes[SLOT_BYTES..])];
-        let newest = slots.iter().flatten().max_by_key(|mark| mark.sequence).cloned();
+        let slots = bytes.chunks(SLOT_BYTES).map(read_slot).enumerate();
+        let marks = slots.filter_map(|(slot, mark)| Some((slot, mark?)));
         // One slot may be cut short by a crash in mid-write, and never both.
-        match newest {
-            Some(mark) => Ok(Self { file, path: path.to_owned(), mark }),
+        match marks.max_by_key(|(_, mark)| mark.sequence) {
+            Some((durable, mark)) => Ok(Self { file, path: path.to_owned(), mark, durable }),
             None => Err(Error::damaged(path, "both slots", "neither checksum matches")),
         }
     }
@@ -88,14 +91,18 @@ impl HighWater {
         if mark.vote == self.mark.vote && mark.last == self.mark.last && mark.applied == self.mark.applied {
             return Ok(());
         }
-        let slot = slot(&mark);
-        let at = (mark.sequence % 2) * SLOT_BYTES as u64;
-        self.file
-            .write_at(&slot, at)
-            .and_then(|()| self.file.sync())
-            .map_err(|e| Error::io(&self.path, &e))?;
+        self.write_both(&slot(&mark)).map_err(|error| Error::io(&self.path, &error))?;
         self.mark = mark;
         Ok(())
+    }
+
+    fn write_both(&mut self, slot: &[u8]) -> io::Result<()> {
+        let other = 1 - self.durable;
+        self.file.write_at(slot, (other * SLOT_BYTES) as u64)?;
+        self.file.sync()?;
+        let before = std::mem::replace(&mut self.durable, other);
+        // Durable with the next mark, which goes here.
+        self.file.write_at(slot, (before * SLOT_BYTES) as u64)
     }
 }
 
@@ -146,10 +153,29 @@ mod tests {
             file.write(mark(index)).unwrap();
         }
         assert_eq!(HighWater::open(&SystemFiles, &path, false).unwrap().mark().last, mark(5).last);
-        // The fifth write is in the second slot.
-        let torn = SLOT_BYTES as u64 + 9;
-        file.file.write_at(b"torn", torn).unwrap();
-        assert_eq!(HighWater::open(&SystemFiles, &path, false).unwrap().mark().last, mark(4).last);
+        let next = (1 - file.durable) * SLOT_BYTES;
+        file.file.write_at(&slot(&Mark { sequence: 6, ..mark(6) })[..12], next as u64).unwrap();
+        assert_eq!(HighWater::open(&SystemFiles, &path, false).unwrap().mark().last, mark(5).last);
+    }
+
+    #[test]
+    fn a_slot_that_is_damaged_later_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("high-water");
+        for index in 1..=5 {
+            HighWater::open(&SystemFiles, &path, index == 1).unwrap().write(mark(index)).unwrap();
+            let good = std::fs::read(&path).unwrap();
+            for at in [9, SLOT_BYTES + 9] {
+                let mut bytes = good.clone();
+                bytes[at] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+                assert_eq!(
+                    HighWater::open(&SystemFiles, &path, false).unwrap().mark().last,
+                    mark(index).last
+                );
+            }
+            std::fs::write(&path, good).unwrap();
+        }
     }
 
     #[test]
