@@ -147,6 +147,11 @@ pub trait Nodes {
         assert!(started.is_ok(), "the node ended: {started:?}\n{}", self.log(place));
     }
 
+    /// Starts several, and waits until all answer on their sockets.
+    fn start_all(&mut self, places: &[usize]) {
+        places.iter().for_each(|place| self.start(*place));
+    }
+
     /// All places.
     fn places(&self) -> Vec<usize> {
         (0..self.count()).collect()

@@ -10,11 +10,7 @@ use phalanx_tests::{
     http, until,
 };
 
-use crate::{
-    disk::Loss,
-    disks::Disks,
-    nodes::{Nodes, Site},
-};
+use crate::{disk::Loss, disks::Disks, nodes::Site};
 
 /// Writes that are acknowledged before each loss.
 const WRITES: usize = 60;
@@ -50,7 +46,6 @@ pub fn lose_all(site: Site, nodes: usize, losses: u64, seed: u64, sort: Sort) ->
     let _origin = nodes.route_to_origin();
     let recording = Recording::start(&nodes.members(), "r", seed, &Pace::BUSY);
     let mut lost = Lost { history: History::default(), proxying: Vec::new(), writing: Vec::new() };
-    let start = |nodes: &mut dyn Nodes| nodes.places().into_iter().for_each(|place| nodes.start(place));
     for number in 0..losses {
         // What was durable before is not what is looked at.
         disks.iter().for_each(|disk| disk.ignore_fsync(sort == Sort::Lying));
@@ -58,7 +53,7 @@ pub fn lose_all(site: Site, nodes: usize, losses: u64, seed: u64, sort: Sort) ->
         if number % 2 == 1 {
             // What a process that is killed had written is there for the next one, and no more durable than it was.
             nodes.kill(&nodes.places());
-            start(&mut *nodes);
+            nodes.start_all(&nodes.places());
             recording.goes_on(5);
         }
         let chance = seed.wrapping_mul(1_000).wrapping_add(number);
@@ -69,7 +64,7 @@ pub fn lose_all(site: Site, nodes: usize, losses: u64, seed: u64, sort: Sort) ->
         };
         disks.lose_power(&mut *nodes, loss);
         let began = Instant::now();
-        start(&mut *nodes);
+        nodes.start_all(&nodes.places());
         for proxy in nodes.proxies() {
             until("the node proxies", || {
                 http::get(proxy, "/x", &[]).ok().filter(|answer| answer.status == 200)

@@ -20,7 +20,7 @@ pub(super) const FAULTS: &[Fault] = &[Fault {
         places.iter().for_each(|place| stage.bears(*place, Burden::Down));
         stage.lose_power(Loss::All);
         let since = Instant::now();
-        places.iter().for_each(|place| stage.nodes.start(*place));
+        stage.nodes.start_all(&places);
         for place in places {
             stage.serves(place);
             stage.is_free(place);

@@ -64,10 +64,15 @@ impl Nodes for Compose {
 
     fn try_start(&mut self, place: usize) -> Result<(), i32> {
         Self::start(self, place);
-        until("a node answers on its socket or ends", || match self.exit_code(place) {
-            Some(code) => Some(Err(code)),
-            None => self.answers(place).then_some(Ok(())),
-        })
+        self.started(place)
+    }
+
+    fn start_all(&mut self, places: &[usize]) {
+        Self::start_all(self, places);
+        for place in places {
+            let started = self.started(*place);
+            assert!(started.is_ok(), "the node ended: {started:?}\n{}", self.logs(*place));
+        }
     }
 
     fn kill(&mut self, places: &[usize]) {
@@ -122,6 +127,14 @@ impl Nodes for Compose {
 }
 
 impl Compose {
+    /// Waits until a node answers on its socket or has ended, and gives the code with which it did.
+    fn started(&self, place: usize) -> Result<(), i32> {
+        until("a node answers on its socket or ends", || match self.exit_code(place) {
+            Some(code) => Some(Err(code)),
+            None => self.answers(place).then_some(Ok(())),
+        })
+    }
+
     /// Whether the node at this place answers on its socket.
     fn answers(&self, place: usize) -> bool {
         self.member(place).admin.ask("GET", "/healthz", &Value::Null).is_ok()
