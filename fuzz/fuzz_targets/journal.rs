@@ -82,7 +82,7 @@ fn any_step(input: &mut Input<'_>) -> Step {
 }
 
 /// Of a journal that is damaged at one place it is said, or what is read is what it was before one of the last steps: those in the
-/// newest segment. Cut short anywhere else, it is said.
+/// newest segment. Damaged anywhere else, it is said, or nothing is lost.
 fn written_and_damaged(input: &mut Input<'_>) {
     let (place, at, flip) = (input.byte(), usize::from(input.short()), input.byte());
     let segments = Segments::default();
@@ -120,7 +120,16 @@ fn written_and_damaged(input: &mut Input<'_>) {
     let mut before = states.iter().rev().skip_while(|(of, _)| *of == newest);
     let last_before = before.next().map(|(_, state)| state);
     let of_newest = states.iter().filter(|(of, _)| *of == newest).map(|(_, state)| state);
-    let possible = of_newest.chain(last_before).any(|state| *state == read);
+    // With the head of the only segment nothing is left: that something is missing is for the high-water mark to say.
+    let nothing = (all.len() == 1).then(Contents::default);
+    // Nor does it know of entries whose segment went, where the record that they were purged is behind the damage.
+    let some_went = all.first().is_some_and(|(first, _)| *first > 0);
+    let is_it = |state: &Contents| {
+        let no_entries = some_went && read.entries.is_empty();
+        (&state.vote, &state.purged) == (&read.vote, &read.purged)
+            && (no_entries || state.entries == read.entries)
+    };
+    let possible = of_newest.chain(last_before).chain(&nothing).any(is_it);
     assert!(possible, "damage in segment {number} made it {read:?}, which it never was");
     assert!(*number == newest || read == model, "damage in segment {number} lost what came after it");
 }
