@@ -44,6 +44,13 @@ pub struct Kept {
     pub revoked: Vec<Revoked>,
 }
 
+/// A change that was made.
+struct Done {
+    /// The revision with it, where that is known.
+    revision: Option<u64>,
+    answer: Answer,
+}
+
 struct Shared {
     began: Instant,
     members: Mutex<Vec<Member>>,
@@ -119,14 +126,13 @@ impl Shared {
     /// nobody says that it is revoked.
     fn turn(&self, dice: &mut Dice, operations: &mut Vec<Operation>) -> Option<(Revoked, String)> {
         let members = self.members().clone();
-        let (_, answer) = self.change(dice, "POST", "/v1/keys", &json!({"consumer": "ann"}), 1, operations);
-        let said = answer?.json();
+        let issued = self.change(dice, "POST", "/v1/keys", &json!({"consumer": "ann"}), 1, operations)?;
+        let said = issued.answer.json();
         let (id, key) = (said["id"].as_str()?, said["key"].as_str()?.to_owned());
         let mut shown: Vec<Shown> = members.iter().filter_map(|member| self.show(member, &key)).collect();
         let target = format!("/v1/keys/{id}");
-        let (revision, _) = self.change(dice, "DELETE", &target, &Value::Null, TRIES, operations);
-        let (revision, told) = (revision.ok()?, Instant::now());
-        let told_us = self.now_us();
+        let Done { revision, .. } = self.change(dice, "DELETE", &target, &Value::Null, TRIES, operations)?;
+        let (told, told_us) = (Instant::now(), self.now_us());
         let mut left = members;
         while !left.is_empty() && told.elapsed() < SHOWN {
             left.retain(|member| {
@@ -138,8 +144,7 @@ impl Shared {
         Some((Revoked { id: id.to_owned(), revision, told_us, shown, last: Vec::new() }, key))
     }
 
-    /// Has something changed by any node, which is tried so often, and writes it down. Gives the revision, none where it is not
-    /// known; an error where nobody says that it was done; and the answer, if one says so.
+    /// Has something changed by any node, which is tried so often, and writes it down. None where nobody says that it was done.
     fn change(
         &self,
         dice: &mut Dice,
@@ -148,39 +153,32 @@ impl Shared {
         body: &Value,
         tries: usize,
         operations: &mut Vec<Operation>,
-    ) -> (Result<Option<u64>, ()>, Option<Answer>) {
+    ) -> Option<Done> {
         let called_us = self.now_us();
         let key = format!("{method} {target} {called_us}");
-        let (mut node, mut told, mut is_done, mut made) = (String::new(), None, false, None);
+        let target = format!("{target}?timeout={}", TIMEOUT.0);
+        let (mut node, mut first, mut done) = (String::new(), None, None);
         for _ in 0..tries {
             let member = dice.one(&self.members()).clone();
-            let target = format!("{target}?timeout={}", TIMEOUT.0);
-            let answer =
-                member.admin.within(TIMEOUT.1).ask_with(method, &target, &[("idempotency-key", &key)], body);
+            let admin = member.admin.within(TIMEOUT.1);
+            let answer = admin.ask_with(method, &target, &[("idempotency-key", &key)], body);
             node = member.name;
-            let now = match &answer {
-                Ok(answer) => self::told(answer),
-                Err(error) => Told::Unknown(error.to_string()),
-            };
-            let is_known = matches!(now, Told::Made(_) | Told::Absent);
-            is_done |= is_known;
-            // What a second try says is about itself alone, but that it was made.
-            if told.is_none() || matches!(now, Told::Made(_)) {
-                told = Some(now);
+            match answer.map(|answer| (told(&answer), answer)) {
+                Ok((Told::Made(revision), answer)) => done = Some(Done { revision: Some(revision), answer }),
+                // It was there: an earlier try has taken it away.
+                Ok((Told::Absent, answer)) => done = Some(Done { revision: None, answer }),
+                Ok((other, _)) => first = first.or(Some(other)),
+                Err(error) => first = first.or(Some(Told::Unknown(error.to_string()))),
             }
-            if is_known {
-                made = answer.ok();
+            if done.is_some() {
                 break;
             }
         }
-        let told = match told {
-            // Of a key that was there: an earlier try has taken it away, or may have.
-            Some(Told::Refused(why)) if is_done || tries > 1 => Told::Unknown(why),
-            told => told.unwrap_or_else(|| Told::Refused("nobody was asked".to_owned())),
-        };
-        let revision = match told {
-            Told::Made(revision) => Some(revision),
-            _ => None,
+        let told = match (&done, first) {
+            (Some(Done { revision: Some(revision), .. }), _) => Told::Made(*revision),
+            // A refusal is about one try alone.
+            (None, Some(Told::Refused(why))) if tries == 1 => Told::Refused(why),
+            _ => Told::Unknown("in which revision it was done, if it was".to_owned()),
         };
         let asked = Asked::Write { values: Values::new(), only_if: Condition::Always };
         operations.push(Operation {
@@ -191,7 +189,7 @@ impl Shared {
             asked,
             told,
         });
-        (if is_done { Ok(revision) } else { Err(()) }, made)
+        done
     }
 
     /// Shows a node a key; none if it gives no answer.
