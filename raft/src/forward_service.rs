@@ -63,7 +63,8 @@ impl Forward for Service {
             link: crate::Link::default(),
             command: Command::Cluster(convert::cluster_change(&message.change).map_err(convert_error)?),
         };
-        Ok(reply(self.consensus.proposer().request(request, timeout(message.timeout_ms)).await))
+        let timeout = timeout(message.timeout_ms);
+        Ok(reply(membership::change_cluster(&self.consensus, request, timeout).await))
     }
 
     async fn read_index(

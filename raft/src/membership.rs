@@ -5,12 +5,15 @@ use std::{
     time::Duration,
 };
 
-use model::{Code, NodeId};
+use model::{
+    Code, NodeId,
+    cluster::{ClusterChange, ClusterOutcome},
+};
 use openraft::{ChangeMembers, Instant as _, async_runtime::WatchReceiver, metrics::RaftMetrics};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Consensus, Error, PeerNode, forward::Forwarded, types::Types};
+use crate::{Command, Consensus, Error, PeerNode, Request, Response, forward::Forwarded, types::Types};
 
 /// Between two looks, when nothing says that something changed.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -153,6 +156,46 @@ async fn take(consensus: &Consensus, step: Step) -> Result<(), String> {
         }
     };
     changed.map(drop).map_err(|error| error.to_string())
+}
+
+/// On the leader: makes a change to what the members agree on. A node that is to go is gone once this returns: until then the group
+/// may need it to agree on anything, and whoever asked must not end it.
+pub(crate) async fn change_cluster(
+    consensus: &Consensus,
+    request: Request,
+    timeout: Duration,
+) -> Result<Response, Forwarded> {
+    let until = Instant::now() + timeout;
+    let gone = match &request.command {
+        Command::Cluster(ClusterChange::Remove { node_id }) => Some(*node_id),
+        _ => None,
+    };
+    let response = consensus.proposer().request(request, timeout).await?;
+    match (gone, &response) {
+        (Some(node), Response::Cluster(ClusterOutcome::Done)) => {
+            let out = tokio::time::timeout_at(until, out_of_group(consensus, node)).await;
+            // The leader that comes next goes on with it, and knows.
+            out.unwrap_or(Err(Forwarded::Lost)).map(|()| response)
+        }
+        _ => Ok(response),
+    }
+}
+
+/// Returns once this node is in no membership that is agreed on.
+async fn out_of_group(consensus: &Consensus, node: NodeId) -> Result<(), Forwarded> {
+    let mut watched = consensus.raft().metrics();
+    loop {
+        {
+            let metrics = watched.borrow_watched();
+            if metrics.committed_membership_config.membership().get_node(&node.0).is_none() {
+                return Ok(());
+            }
+            if metrics.current_leader != Some(metrics.id) {
+                return Err(Forwarded::Lost);
+            }
+        }
+        WatchReceiver::changed(&mut watched).await.map_err(|_| Forwarded::Lost)?;
+    }
 }
 
 /// On the leader: moves the leadership to this voter, or to the one that is furthest and still in the cluster.

@@ -143,7 +143,10 @@ pub(super) async fn leave(node: Arc<Node>, asked: Asked) -> Answer {
     // The others answer no call of one that has left; leaving is done twice as well as once.
     if !member.consensus.was_removed_itself() {
         last_one_stays(member, node_id)?;
-        propose(member, &asked, ClusterChange::Remove { node_id }).await?;
+        let left = propose(member, &asked, ClusterChange::Remove { node_id }).await;
+        // Asked again by one that was let go meanwhile, the others say that it is no member.
+        let is_done = |why: &Refusal| member.consensus.was_removed_itself() && !why.is_unknown();
+        left.or_else(|why| if is_done(&why) { Ok(()) } else { Err(why) })?;
     }
     reply::done()
 }

@@ -25,6 +25,11 @@ impl Refusal {
         Self { status, code: code.to_owned(), detail: detail.into(), violations: Vec::new() }
     }
 
+    /// Whether what was asked may have happened.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.status == StatusCode::GATEWAY_TIMEOUT
+    }
+
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", detail)
     }

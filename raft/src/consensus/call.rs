@@ -63,7 +63,7 @@ impl Consensus {
                 let request = request.clone();
                 async move {
                     match leader {
-                        None => self.inner.proposer.request(request, left).await,
+                        None => membership::change_cluster(self, request, left).await,
                         Some(leader) => {
                             forward::cluster_change(
                                 &self.leader_channel(leader)?,

@@ -109,7 +109,9 @@ impl Group {
         let nodes = newest.consensus.cluster().borrow().nodes.clone();
         let applied = newest.consensus.status().applied_index;
         for (id, member) in &mut *self.members.borrow_mut() {
-            if member.removed || nodes.contains_key(id) || Some(id.0) > applied {
+            // Whoever ends a node that the group still needs ends the group.
+            let is_in = nodes.contains_key(id) || newest.consensus.is_in_group(*id);
+            if member.removed || is_in || Some(id.0) > applied {
                 continue;
             }
             self.note(format!("node {id} turns out to be removed"));
