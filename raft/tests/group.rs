@@ -314,6 +314,24 @@ async fn a_leader_that_is_removed_hands_over_and_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_may_be_ended_as_soon_as_its_removal_is_acknowledged() {
+    let (ca, dirs) = (Ca::new(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
+    let first = Running::start(&ca, 1, dirs[0].path(), None, settings()).await;
+    form(&first).await;
+    let second = join(&ca, &first, dirs[1].path()).await;
+    // Ids grow: it is the one that came last.
+    let node_id = *first.consensus.status().voters.last().unwrap();
+    let change = ClusterChange::Remove { node_id };
+    let removed = first.consensus.cluster_change(change, "test", None, LONG).await;
+    assert_eq!(removed.unwrap(), ClusterOutcome::Done);
+    // The vote of two is a vote of both: whoever is ended with it takes the majority along.
+    assert_eq!(first.consensus.status().voters, [NodeId(1)]);
+    second.stop().await;
+    applied(first.consensus.change(edit("after"), LONG).await);
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_node_is_brought_up_by_a_snapshot() {
     let (ca, dirs) = (Ca::new(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
     let settings = Settings { snapshot_after_entries: 50, ..settings() };
