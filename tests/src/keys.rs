@@ -133,14 +133,14 @@ impl Shared {
         let target = format!("/v1/keys/{id}");
         let Done { revision, .. } = self.change(dice, "DELETE", &target, &Value::Null, TRIES, operations)?;
         let (told, told_us) = (Instant::now(), self.now_us());
-        let mut left = members;
-        while !left.is_empty() && told.elapsed() < SHOWN {
-            left.retain(|member| {
-                let now = self.show(member, &key);
-                shown.extend(now.clone());
-                now.is_some_and(|now| !now.is_refused())
-            });
-        }
+        // All at once: one that is held must not keep the others from being asked.
+        let after: Vec<Vec<Shown>> = thread::scope(|scope| {
+            let key = &key;
+            let ask = |member| scope.spawn(move || self.show_until_refused(member, key, told));
+            let asking: Vec<_> = members.iter().map(ask).collect();
+            asking.into_iter().map(|one| one.join().expect("who shows does not panic")).collect()
+        });
+        shown.extend(after.into_iter().flatten());
         Some((Revoked { id: id.to_owned(), revision, told_us, shown, last: Vec::new() }, key))
     }
 
@@ -190,6 +190,20 @@ impl Shared {
             told,
         });
         done
+    }
+
+    /// Shows a node a key that was revoked then, until it refuses it, or gives no answer.
+    fn show_until_refused(&self, member: &Member, key: &str, told: Instant) -> Vec<Shown> {
+        let mut shown = Vec::new();
+        while told.elapsed() < SHOWN {
+            let Some(now) = self.show(member, key) else { break };
+            let is_refused = now.is_refused();
+            shown.push(now);
+            if is_refused {
+                break;
+            }
+        }
+        shown
     }
 
     /// Shows a node a key; none if it gives no answer.
