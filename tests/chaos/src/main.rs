@@ -122,8 +122,8 @@ enum Command {
 #[derive(Args, Clone, Copy)]
 struct Wanted {
     /// Nodes in the cluster
-    #[arg(long, default_value_t = 3)]
-    nodes: usize,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=64))]
+    nodes: u8,
     /// In containers of $PHALANX_IMAGE, or phalanx:dev, instead of processes
     #[arg(long)]
     containers: bool,
@@ -196,7 +196,7 @@ fn matrix(names: &[String], cluster: Wanted, runs: u64, first: u64, keep: &Path)
     for seed in first..first + runs {
         for row in &mut rows {
             let began = Instant::now();
-            let run = matrix::run(row.fault, cluster.site(), cluster.nodes, seed, keep);
+            let run = matrix::run(row.fault, cluster.site(), cluster.nodes.into(), seed, keep);
             println!(
                 "{}, seed {seed}: {:.0} s: {:?}",
                 row.fault.name,
@@ -213,7 +213,7 @@ fn matrix(names: &[String], cluster: Wanted, runs: u64, first: u64, keep: &Path)
 
 /// Has a cluster run for so long, and prints a table of what it needed; whether nothing grew or failed.
 fn soak(cluster: Wanted, minutes: usize, seed: u64) -> bool {
-    let soaked = soak::soak(cluster.site(), cluster.nodes, minutes, seed);
+    let soaked = soak::soak(cluster.site(), cluster.nodes.into(), minutes, seed);
     let mut held = soaked.failed == 0 && soaked.violations.is_empty();
     println!("\n| node | | mean | an hour | |\n|---|---|---|---|---|");
     for (number, needs) in (1..).zip(&soaked.needs) {
@@ -232,7 +232,7 @@ fn soak(cluster: Wanted, minutes: usize, seed: u64) -> bool {
 
 /// Has a cluster lose its power, and judges what clients were told.
 fn power(cluster: Wanted, losses: u64, seed: u64, sort: Sort, keep: &Path) -> bool {
-    let lost = match power::lose_all(cluster.site(), cluster.nodes, losses, seed, sort) {
+    let lost = match power::lose_all(cluster.site(), cluster.nodes.into(), losses, seed, sort) {
         Ok(lost) => lost,
         Err(error) => {
             eprintln!("{error}");
@@ -258,7 +258,7 @@ fn told(history: &History) -> bool {
 /// Records one history and judges it.
 fn record(cluster: Wanted, operations: usize, seed: u64, keep: &Path) -> bool {
     let began = Instant::now();
-    let mut nodes = cluster.site().form(cluster.nodes, None, seed);
+    let mut nodes = cluster.site().form(cluster.nodes.into(), None, seed);
     let recording = Recording::start(&nodes.members(), "r", seed, &Pace::BUSY);
     havoc::wreak(&mut *nodes, &recording, &mut Dice::new(seed, u64::MAX), operations);
     recording.goes_on(20);
