@@ -157,7 +157,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     };
 
-    // Stop: readiness off and gossiped, and time given to who looks at it; listeners closed, exchanges finished, leadership handed over, storage let go.
+    // Stop: readiness off and gossiped, and time given to who looks at it; listeners closed, exchanges finished, leadership
+    // handed over, storage let go.
     node.set_phase(Phase::Draining);
     node.say().await;
     let stopping = async {
