@@ -332,6 +332,27 @@ async fn a_node_may_be_ended_as_soon_as_its_removal_is_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_of_the_leadership_that_is_lost_leaves_a_leader() {
+    let (ca, dirs) = (Ca::new(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
+    let first = Running::start(&ca, 1, dirs[0].path(), None, settings()).await;
+    form(&first).await;
+    let second = join(&ca, &first, dirs[1].path()).await;
+    let (id, address) = (*first.consensus.status().voters.last().unwrap(), second.address);
+
+    // The other one ends, and lacks an entry, so that it can't lead. It is offered the leadership, and does not hear of it.
+    let before = first.consensus.status().last_log_index;
+    second.stop().await;
+    let _ = first.consensus.change(edit("unknown"), Duration::from_millis(100)).await;
+    assert!(first.consensus.status().last_log_index > before);
+    first.consensus.transfer(Some(id), Duration::from_millis(100)).await.unwrap_err();
+
+    let second = Running::start(&ca, id.0, dirs[1].path(), Some(address), settings()).await;
+    let revision = applied(second.consensus.change(edit("after"), LONG).await);
+    first.until_revision(revision).await;
+    assert!(first.consensus.config().borrow().upstreams.contains_key("unknown"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_node_is_brought_up_by_a_snapshot() {
     let (ca, dirs) = (Ca::new(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
     let settings = Settings { snapshot_after_entries: 50, ..settings() };
