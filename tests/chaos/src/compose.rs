@@ -38,6 +38,8 @@ pub struct Options {
     pub seed: u64,
     /// Settings of all nodes, as `PHALANX_LOG`.
     pub environment: BTreeMap<String, String>,
+    /// Whether the two origins run, too.
+    pub origins: bool,
     /// What is different for the node at a place.
     pub nodes: BTreeMap<usize, NodeOptions>,
 }
@@ -49,6 +51,7 @@ impl Default for Options {
             ways: Ways::default(),
             seed: 0,
             environment: BTreeMap::new(),
+            origins: true,
             nodes: BTreeMap::new(),
         }
     }
@@ -78,7 +81,7 @@ struct Node {
     is_out: bool,
 }
 
-/// The cluster, and two origins that its nodes know as `origin1` and `origin2`.
+/// The cluster, and two origins, if wanted, that its nodes know as `origin1` and `origin2`.
 pub struct Compose {
     ways: Ways,
     links: Option<Links>,
@@ -109,7 +112,7 @@ impl Compose {
             let id = compose.project.id(&compose.project.plans[place].name);
             compose.take(place, id);
         }
-        must(compose.project.compose().args(["up", "-d", "--no-recreate"]));
+        must(compose.project.compose().args(["up", "-d", "--no-recreate"]).args(compose.project.services()));
         compose.wait_until_whole();
         compose
     }

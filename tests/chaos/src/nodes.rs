@@ -47,7 +47,14 @@ impl Site {
                 ];
                 let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
                 let nodes_options = on_disks.enumerate().collect();
-                let options = Options { ways, seed, environment, nodes: nodes_options, ..Options::default() };
+                let options = Options {
+                    ways,
+                    seed,
+                    environment,
+                    origins: false,
+                    nodes: nodes_options,
+                    ..Options::default()
+                };
                 Box::new(Compose::up(nodes, options))
             }
         }

@@ -40,6 +40,7 @@ pub(super) struct Project {
     pub(super) dir: PathBuf,
     image: String,
     environment: Map<String, Value>,
+    origins: bool,
     /// The third number of the nodes' network, `10.213.N.0/24`.
     net: u8,
     pub(super) plans: Vec<Plan>,
@@ -62,6 +63,7 @@ impl Project {
             dir,
             image: options.image.clone(),
             environment: environment.collect(),
+            origins: options.origins,
             net,
             plans: vec![],
         }
@@ -100,13 +102,19 @@ impl Project {
     pub(super) fn create(&mut self) {
         for _ in 0..=u8::MAX {
             self.write();
-            match tried(self.compose().args(["up", "--no-start"])) {
+            match tried(self.compose().args(["up", "--no-start"]).args(self.services())) {
                 Ok(_) => return,
                 Err(why) if why.contains("overlaps") => self.renumber(),
                 Err(why) => panic!("{why}"),
             }
         }
         panic!("every network 10.213.N.0/24 is taken: docker network ls");
+    }
+
+    /// What is started of the two files.
+    pub(super) fn services(&self) -> impl Iterator<Item = &str> {
+        let origins = if self.origins { &["origin1", "origin2"][..] } else { &[] };
+        self.plans.iter().map(|plan| plan.name.as_str()).chain(origins.iter().copied())
     }
 
     fn renumber(&mut self) {
@@ -204,6 +212,8 @@ impl Project {
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges:true"],
             "environment": environment,
+            // docker starts a process in the container for each look, which is more than the nodes themselves need.
+            "healthcheck": {"interval": "1h"},
             "networks": {
                 "clients": {},
                 "peers": {"aliases": [format!("{name}.peers")], "ipv4_address": self.address(place).ip()},
