@@ -28,6 +28,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How long a fault lasts.
 const SPELL: Duration = Duration::from_secs(6);
 
+/// Large routes that are written each minute: some 4 MB, so that segments of the log, of 16 MiB, come and go in an hour.
+const BALLAST: u64 = 200;
+const BALLAST_BYTES: usize = 20 << 10;
+
 /// What came of it.
 pub struct Soaked {
     /// By node, what it needed each minute.
@@ -43,10 +47,11 @@ pub struct Soaked {
 /// Has a cluster of so many run for so many minutes, and tells of each.
 pub fn soak(site: Site, nodes: usize, minutes: usize, seed: u64) -> Soaked {
     let nodes = site.form(nodes, None, seed);
-    let _origin = nodes.route_to_origin();
+    let origin = nodes.route_to_origin();
     let began = Instant::now();
     let mut traffic = Traffic::new(began);
     nodes.members().iter().for_each(|member| traffic.add(member));
+    let direct = traffic.ask("origin", origin.address);
     let mut dice = Dice::new(seed, u64::MAX);
     let mut soaked =
         Soaked { needs: vec![Vec::new(); nodes.count()], failed: 0, operations: 0, violations: Vec::new() };
@@ -64,9 +69,11 @@ pub fn soak(site: Site, nodes: usize, minutes: usize, seed: u64) -> Soaked {
         soaked.operations += history.operations.len();
         soaked.violations.extend(history::judge(&history).into_iter().map(|violation| violation.0));
         clear(&*nodes, &prefix);
+        fill(&*nodes, minute as u64);
         for (place, needs) in soaked.needs.iter_mut().enumerate() {
-            let median_us = traffic.median_us(Some(place), from_us, us(began)).unwrap_or_default();
-            needs.push(Needs::of(nodes.pid(place), nodes.data(place), median_us));
+            let median_us = |place| traffic.median_us(Some(place), from_us, us(began)).unwrap_or_default();
+            let percent = median_us(place) * 100 / median_us(direct).max(1);
+            needs.push(Needs::of(nodes.pid(place), nodes.data(place), percent));
         }
         let last: Vec<_> = soaked.needs.iter().filter_map(|needs| needs.last()).collect();
         println!("minute {}: {last:?}", minute + 1);
@@ -115,6 +122,19 @@ fn clear(nodes: &dyn Nodes, prefix: &str) {
         phalanx_tests::until("a route is deleted", || {
             let deleted = admin.ask("DELETE", &format!("/v1/routes/{name}"), &Value::Null).ok()?;
             matches!(deleted.status, 200 | 404).then_some(())
+        });
+    }
+}
+
+/// Writes one route again and again, whose content fills the log and leaves the config as large as it was.
+fn fill(nodes: &dyn Nodes, minute: u64) {
+    let admin = nodes.admin(nodes.leader());
+    for number in 0..BALLAST {
+        let body = format!("{minute}.{number} {}", "x".repeat(BALLAST_BYTES));
+        let route =
+            json!({"match": [{"path": {"exact": "/ballast"}}], "respond": {"status": 200, "body": body}});
+        phalanx_tests::until("a large route is written", || {
+            admin.ask("PUT", "/v1/routes/ballast", &route).ok().filter(|answer| answer.status < 300)
         });
     }
 }

@@ -1,6 +1,9 @@
 //! Clients of every node, all the while: what failed, and how long answers took.
+//!
+//! Those of an origin, without a gateway, tell what the machine itself takes.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -34,7 +37,7 @@ struct Shared {
 /// The clients.
 pub struct Traffic {
     shared: Arc<Shared>,
-    nodes: usize,
+    places: usize,
     clients: Vec<JoinHandle<()>>,
 }
 
@@ -42,27 +45,32 @@ impl Traffic {
     /// Begins with nobody. Times are since `began`.
     pub fn new(began: Instant) -> Self {
         let shared = Shared { began, served: Mutex::default(), stop: AtomicBool::new(false) };
-        Self { shared: Arc::new(shared), nodes: 0, clients: Vec::new() }
+        Self { shared: Arc::new(shared), places: 0, clients: Vec::new() }
     }
 
     /// Asks this node, too.
     pub fn add(&mut self, member: &Member) {
-        let place = self.nodes;
-        self.nodes += 1;
+        self.ask(&member.name, member.proxy);
+    }
+
+    /// Asks what listens at this address, too. Gives its place.
+    pub fn ask(&mut self, name: &str, address: SocketAddr) -> usize {
+        let place = self.places;
+        self.places += 1;
         for _ in 0..CLIENTS {
-            let (shared, member) = (self.shared.clone(), member.clone());
+            let (shared, node) = (self.shared.clone(), name.to_owned());
             self.clients.push(thread::spawn(move || {
                 let mut connection = None;
                 while !shared.stop.load(Ordering::Relaxed) {
                     let began_us = shared.now_us();
-                    let answer = http::get_on(&mut connection, member.proxy, "/load");
+                    let answer = http::get_on(&mut connection, address, "/load");
                     let ended_us = shared.now_us();
                     let why = match answer {
                         Ok(answer) if answer.status == 200 => None,
                         Ok(answer) => Some(format!("status {}", answer.status)),
                         Err(error) => Some(error.to_string()),
                     };
-                    let node = member.name.clone();
+                    let node = node.clone();
                     match why {
                         None => shared.lock().latencies.push((place, began_us, ended_us - began_us)),
                         Some(why) => shared.lock().failures.push(Failure { node, began_us, ended_us, why }),
@@ -71,16 +79,16 @@ impl Traffic {
                 }
             }));
         }
+        place
     }
 
-    /// How long the half of the requests took at most that began in this time, in microseconds, at the node that came in
+    /// How long the half of the requests took at most that began in this time, in microseconds, at the one that came in
     /// in this place, or at any; none: there were none.
-    pub fn median_us(&self, node: Option<usize>, from_us: u64, to_us: u64) -> Option<u64> {
+    pub fn median_us(&self, place: Option<usize>, from_us: u64, to_us: u64) -> Option<u64> {
         let served = self.shared.lock();
-        let within = served
-            .latencies
-            .iter()
-            .filter(|(place, at, _)| node.is_none_or(|node| node == *place) && (from_us..to_us).contains(at));
+        let within = served.latencies.iter().filter(|(at, began, _)| {
+            place.is_none_or(|place| place == *at) && (from_us..to_us).contains(began)
+        });
         let mut took: Vec<u64> = within.map(|(_, _, took)| *took).collect();
         took.sort_unstable();
         took.get(took.len() / 2).copied()

@@ -11,8 +11,9 @@ pub struct Needs {
     pub descriptors: u64,
     /// What its data folder takes, in KiB.
     pub disk_kib: u64,
-    /// How long half of the requests took at most, in microseconds.
-    pub median_us: u64,
+    /// How long half of the requests took at most, in percent of what they take without a gateway. So other work on the
+    /// machine, which slows down both, does not count as the node's.
+    pub median_percent: u64,
 }
 
 /// One of the things that a node needs.
@@ -24,11 +25,11 @@ impl Needs {
         ("memory, KiB", |needs| needs.memory_kib),
         ("descriptors", |needs| needs.descriptors),
         ("disk, KiB", |needs| needs.disk_kib),
-        ("proxy p50, µs", |needs| needs.median_us),
+        ("proxy p50, % of the origin's", |needs| needs.median_percent),
     ];
 
     /// Those of the node of this process with this data folder, as far as the system tells.
-    pub fn of(pid: Option<u32>, data: &Path, median_us: u64) -> Self {
+    pub fn of(pid: Option<u32>, data: &Path, median_percent: u64) -> Self {
         let process = format!("/proc/{}", pid.unwrap_or_default());
         let status = fs::read_to_string(format!("{process}/status")).unwrap_or_default();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -38,7 +39,7 @@ impl Needs {
             memory_kib: resident.unwrap_or_default(),
             descriptors: descriptors as u64,
             disk_kib: size(data) / 1_024,
-            median_us,
+            median_percent,
         }
     }
 }
