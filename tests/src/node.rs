@@ -23,8 +23,10 @@ pub fn free_port() -> SocketAddr {
     const PORTS: Range<u32> = 20_000..32_000;
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     loop {
-        // Test processes side by side begin at different places.
-        let turn = std::process::id().wrapping_mul(64).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        // Processes side by side begin far from each other, even where one has the next number after the other's: those that take
+        // ports for long would come into each other's way (the multiplier is Knuth's, of the golden ratio).
+        let first = std::process::id().wrapping_mul(2_654_435_769) >> 8;
+        let turn = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
         let port = PORTS.start + turn % (PORTS.end - PORTS.start);
         let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).expect("it is below 32,000")));
         if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {

@@ -3,11 +3,13 @@
 //! A node is named by its place, from 0, in the order in which they joined.
 
 mod containers;
+mod process;
 mod processes;
 
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
+    time::Instant,
 };
 
 use phalanx_tests::{
@@ -152,6 +154,13 @@ pub trait Nodes {
     fn start(&mut self, place: usize) {
         let started = self.try_start(place);
         assert!(started.is_ok(), "the node ended: {started:?}\n{}", self.log(place));
+    }
+
+    /// When the process of a node that runs began.
+    fn began(&self, place: usize) -> Instant {
+        let pid = self.pid(place).expect("the node runs");
+        let now = Instant::now();
+        now.checked_sub(process::age(pid)).unwrap_or(now)
     }
 
     /// Starts several, and waits until all answer on their sockets.

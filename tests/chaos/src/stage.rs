@@ -180,10 +180,11 @@ impl Stage {
         leader
     }
 
-    /// Starts a node that was killed, and measures until it serves clients and has what the others have now.
+    /// Starts a node that was killed, and measures from the beginning of its process, which docker takes seconds to come to on a
+    /// busy machine, until it serves clients and has what the others have now.
     pub fn comes_back(&mut self, place: usize) {
-        let since = Instant::now();
         self.nodes.start(place);
+        let since = self.nodes.began(place);
         self.serves(place);
         self.is_free(place);
         self.catches_up(place, since);
