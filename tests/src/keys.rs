@@ -17,6 +17,7 @@ use crate::{
     history::{Asked, Condition, Operation, Told, Values},
     http::{self, Answer},
     invariant::{Revoked, Shown},
+    member::installed,
     until,
 };
 
@@ -101,10 +102,17 @@ impl Keys {
         self.shared.members().push(member);
     }
 
-    /// Ends it, and shows each of these, which are in peace, every key that was revoked; gives what came of it.
+    /// Ends it, and shows each of these, which are in peace, every key that was revoked, once they have heard of all that; gives what
+    /// came of it.
     pub fn stop(self, last: &[Member]) -> Kept {
         self.shared.stop.store(true, Ordering::Relaxed);
         let (mut kept, keys) = self.thread.join().expect("who issues does not panic");
+        let newest = kept.revoked.iter().filter_map(|revoked| revoked.revision).max();
+        for member in last {
+            until("a node in peace has the newest revocation", || {
+                (installed(&member.admin.status()) >= newest).then_some(())
+            });
+        }
         for (revoked, key) in kept.revoked.iter_mut().zip(&keys) {
             let show = |member| until("a node answers at the end", || self.shared.show(member, key));
             revoked.last = last.iter().map(show).collect();

@@ -27,6 +27,12 @@ pub fn is_whole(status: &Value, voters: usize) -> bool {
         && members.is_some_and(|members| members.len() == voters && members.iter().all(healthy))
 }
 
+/// The revision that the node whose status this is has installed, by what it says of itself; none where it is no member.
+pub fn installed(status: &Value) -> Option<u64> {
+    let itself = status["members"].as_array()?.iter().find(|member| member["id"] == status["node_id"]);
+    itself.and_then(|member| member["installed"].as_u64())
+}
+
 /// Whether the node whose status this is says that it leads.
 pub fn leads(status: &Value) -> bool {
     status["leader"].is_u64() && status["leader"] == status["node_id"]

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     Member,
     history::{Asked, Operation, Told, facts},
+    member::installed,
     until,
 };
 
@@ -135,7 +136,6 @@ impl Shared {
 /// What this status says; none where there is no member.
 fn sample(node: &str, status: &Value) -> Option<Sample> {
     let members = status["members"].as_array()?;
-    let itself = members.iter().find(|member| member["id"] == status["node_id"]);
     Some(Sample {
         at_us: 0,
         node: node.to_owned(),
@@ -144,7 +144,7 @@ fn sample(node: &str, status: &Value) -> Option<Sample> {
         leader: status["leader"].as_u64(),
         revision: status["revision"].as_u64()?,
         // One that was removed is not told of.
-        installed: itself.and_then(|member| member["installed"].as_u64()).unwrap_or_default(),
+        installed: installed(status).unwrap_or_default(),
         quorum: status["quorum"].as_bool()?,
         members: members.iter().filter_map(|member| member["id"].as_u64()).collect(),
     })
