@@ -14,6 +14,7 @@ pub mod history;
 pub mod http;
 pub mod invariant;
 pub mod keys;
+pub mod limits;
 pub mod links;
 pub mod load;
 pub mod member;

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// For each crate of the workspace, the crates of the workspace that it may use.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("model", &[]),
+    ("limits", &[]),
     ("gateway", &["model"]),
     ("cluster-proto", &["model"]),
     ("raft", &["cluster-proto", "model"]),
     ("ctl", &["model"]),
     ("node", &["cluster-proto", "gateway", "model", "raft"]),
-    ("tests", &[]),
+    ("tests", &["limits"]),
     ("chaos", &["tests"]),
 ];
 

@@ -1,0 +1,191 @@
+//! What is known of the keys that nodes tell each other of: this node's rates, and what each peer said last.
+
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::{RATES_BELIEVED_US, record::Record, share, time::Tick};
+
+/// The highest rate that is believed, in requests a second.
+const RATE_MAX: f32 = 1e9;
+
+/// This node's own rates of a key.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    /// Requests a second that it admits, and that it is asked for, as the bits of f32.
+    admitted_rate: AtomicU32,
+    asked_rate: AtomicU32,
+    /// When rates were last measured, and the counts then.
+    pub(crate) measured: AtomicU32,
+    pub(crate) admitted: AtomicU32,
+    pub(crate) refused: AtomicU32,
+    /// The window of the counts.
+    pub(crate) window: AtomicU32,
+    /// When peers were last told.
+    pub(crate) told: AtomicU32,
+    /// Up to when the pushes that there were use up what there may be.
+    pub(crate) spent: AtomicU32,
+}
+
+impl Own {
+    pub(crate) fn admitted_rate(&self) -> f32 {
+        f32::from_bits(self.admitted_rate.load(Relaxed))
+    }
+
+    pub(crate) fn asked_rate(&self) -> f32 {
+        f32::from_bits(self.asked_rate.load(Relaxed))
+    }
+
+    pub(crate) fn set_rates(&self, admitted: f32, asked: f32) {
+        self.admitted_rate.store(admitted.to_bits(), Relaxed);
+        self.asked_rate.store(asked.to_bits(), Relaxed);
+    }
+}
+
+/// What a peer said last of a key.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The window's number, and in the lower half what the peer admitted in it.
+    count: AtomicU64,
+    previous: AtomicU32,
+    admitted_rate: AtomicU32,
+    asked_rate: AtomicU32,
+    /// When; 0: never.
+    at: AtomicU32,
+}
+
+/// Places for so many keys, and so many peers of each.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    peers: usize,
+    own: Box<[Own]>,
+    heard: Box<[Heard]>,
+    free: ArrayQueue<u32>,
+}
+
+impl Blocks {
+    pub(crate) fn new(keys: usize, peers: usize) -> Self {
+        let free = ArrayQueue::new(keys.max(1));
+        // Number 0 says that there is none.
+        (1..=keys).filter_map(|number| u32::try_from(number).ok()).for_each(|number| {
+            let _ = free.push(number);
+        });
+        let own = (0..=keys).map(|_| Own::default()).collect();
+        let heard = (0..(keys + 1) * peers).map(|_| Heard::default()).collect();
+        Self { peers, own, heard, free }
+    }
+
+    /// A block that nobody has; none: they are used up.
+    pub(crate) fn take(&self) -> Option<u32> {
+        self.free.pop()
+    }
+
+    /// Gives one back, in which nothing is left.
+    pub(crate) fn give_back(&self, block: u32) {
+        let own = self.own(block);
+        own.set_rates(0.0, 0.0);
+        for word in [&own.measured, &own.admitted, &own.refused, &own.window, &own.told, &own.spent] {
+            word.store(0, Relaxed);
+        }
+        self.heard_in(block).iter().for_each(Heard::forget);
+        let _ = self.free.push(block);
+    }
+
+    pub(crate) fn own(&self, block: u32) -> &Own {
+        &self.own[block as usize]
+    }
+
+    fn heard_in(&self, block: u32) -> &[Heard] {
+        let first = block as usize * self.peers;
+        &self.heard[first..first + self.peers]
+    }
+
+    /// Takes what a peer says, unless it is older than what it said before. Whether it was news.
+    pub(crate) fn hear(&self, block: u32, peer: usize, record: &Record, now: Tick) -> bool {
+        let Some(heard) = self.heard_in(block).get(peer) else { return false };
+        heard.take(record, now)
+    }
+
+    /// Whether a peer has spoken within this time.
+    pub(crate) fn heard_within(&self, block: u32, time_us: u64, now: Tick) -> bool {
+        self.heard_in(block).iter().any(|heard| {
+            let at = heard.at.load(Relaxed);
+            at != 0 && now.since_us(Tick(at)) < time_us
+        })
+    }
+
+    /// Forgets what this peer has said.
+    pub(crate) fn forget(&self, peer: usize) {
+        self.heard.iter().skip(peer).step_by(self.peers.max(1)).for_each(Heard::forget);
+    }
+
+    /// What each peer has said that matters in this window.
+    pub(crate) fn peers(
+        &self,
+        block: u32,
+        window: u32,
+        now: Tick,
+    ) -> impl Iterator<Item = share::Peer> + Clone + '_ {
+        let heard = if block == 0 { &[] } else { self.heard_in(block) };
+        heard.iter().filter_map(move |heard| heard.in_window(window, now))
+    }
+}
+
+impl Heard {
+    fn forget(&self) {
+        self.at.store(0, Relaxed);
+        self.count.store(0, Relaxed);
+        for word in [&self.previous, &self.admitted_rate, &self.asked_rate] {
+            word.store(0, Relaxed);
+        }
+    }
+
+    fn take(&self, record: &Record, now: Tick) -> bool {
+        let count = u64::from(record.window) << 32 | u64::from(record.current);
+        // Both halves grow, so the greater is the later: what comes again, or late, changes nothing.
+        let before = self.count.fetch_max(count, AcqRel);
+        if before > count {
+            return false;
+        }
+        self.previous.store(record.previous, Relaxed);
+        // Whatever a peer says: what is no rate is none.
+        let sound = |rate: f32| if rate.is_finite() { rate.clamp(0.0, RATE_MAX) } else { 0.0 };
+        self.admitted_rate.store(sound(record.admitted_rate).to_bits(), Relaxed);
+        self.asked_rate.store(sound(record.asked_rate).to_bits(), Relaxed);
+        self.at.store(now.0.max(1), Relaxed);
+        true
+    }
+
+    fn in_window(&self, window: u32, now: Tick) -> Option<share::Peer> {
+        let at = self.at.load(Relaxed);
+        if at == 0 {
+            return None;
+        }
+        let count = self.count.load(Relaxed);
+        #[expect(clippy::cast_possible_truncation, reason = "two halves")]
+        let (its, admitted) = ((count >> 32) as u32, count as u32);
+        let previous = self.previous.load(Relaxed);
+        let (current, previous) = match its.wrapping_sub(window) {
+            0 => (admitted, previous),
+            // It spoke in the window before, or its clock is a little ahead of this one.
+            u32::MAX => (0, admitted),
+            1 => (previous, 0),
+            _ => (0, 0),
+        };
+        let age_us = now.since_us(Tick(at));
+        let rate = |bits: &AtomicU32| {
+            let a_second = f64::from(f32::from_bits(bits.load(Relaxed)));
+            if age_us < RATES_BELIEVED_US { a_second / 1e6 } else { 0.0 }
+        };
+        Some(share::Peer {
+            current: current.into(),
+            previous: previous.into(),
+            admitted_rate: rate(&self.admitted_rate),
+            asked_rate: rate(&self.asked_rate),
+            age_us: age_us as f64,
+        })
+    }
+}

@@ -1,0 +1,37 @@
+//! Cluster-wide rate limits with no store: each node decides alone, from its own count and from what its peers last said.
+//!
+//! The algorithm is countdown push (docs/rate-limits.md). A node knows what is left of a limit as far as it has heard. It
+//! takes its share of that by the rates at which the nodes admit, and tells the others the sooner the less is left: once
+//! what it has not told yet is a quarter of its part of what remains. So far from the limit next to nothing is sent, and
+//! close to it everybody knows within milliseconds.
+//!
+//! Nothing in here reads a clock or does IO: whoever drives it says what time it is, carries [`Record`]s to the other
+//! nodes, and calls [`Pusher::poll`] when it said it wanted to be called. The node does so over sealed datagrams, and a
+//! simulator in `tests` over a network that a seed decides.
+//!
+//! [`Limiter::acquire`] is the hot path: one look-up, and one atomic addition. [`share`] is the arithmetic by itself.
+
+mod block;
+mod limiter;
+mod pusher;
+mod record;
+mod rule;
+pub mod share;
+mod sketch;
+mod slot;
+mod table;
+mod time;
+
+pub use limiter::{Decision, Limiter, Settings};
+pub use pusher::Pusher;
+pub use record::Record;
+pub use rule::Rule;
+
+/// Between two pushes of a key at the least, and between two looks at what peers have said. See docs/rate-limits.md.
+pub const PUSH_INTERVAL_US: u64 = 5_000;
+/// Between two times that everything that matters is sent again, since datagrams get lost.
+pub const RESEND_INTERVAL_US: u64 = 200_000;
+/// Between two measurements of rates.
+pub const RATE_INTERVAL_US: u64 = 50_000;
+/// For how long a peer's rates are believed.
+pub const RATES_BELIEVED_US: u64 = 3 * RESEND_INTERVAL_US + 20_000;

@@ -1,0 +1,291 @@
+//! The counters of a node, and what it decides by them.
+
+use std::{
+    num::NonZeroU64,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU32,
+            Ordering::{AcqRel, Relaxed},
+        },
+    },
+};
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::{
+    PUSH_INTERVAL_US, Pusher, Record,
+    block::Blocks,
+    rule::Rule,
+    share::{Known, PUSH_DIVISOR, Share},
+    sketch::Sketch,
+    slot::{PENDING, STALE, Slot, TENDED},
+    table::Table,
+    time::Tick,
+};
+
+/// How old an epoch is at the least before what a peer has said ends it.
+const EPOCH_MIN_US: u64 = 1_000;
+
+/// How much a limiter holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Keys that it counts.
+    pub keys: usize,
+    /// Keys of which nodes tell each other at the same time.
+    pub shared_keys: usize,
+    /// Peers, at the most.
+    pub peers: usize,
+    /// What this node's chances come from: another number on each node.
+    pub seed: u64,
+}
+
+/// What is decided of a request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Decision {
+    /// It is let through, and this much remains, as far as this node knows.
+    Admit {
+        /// What remains of the limit.
+        remaining: u32,
+    },
+    /// It is refused.
+    Refuse {
+        /// After so many microseconds one of the same cost may be let through, if nobody else asks.
+        retry_after_us: u64,
+    },
+}
+
+/// The counters of a node. Threads share it.
+#[derive(Debug)]
+pub struct Limiter {
+    pub(crate) table: Table,
+    pub(crate) blocks: Blocks,
+    sketch: Sketch,
+    /// Slots that peers are to be told of.
+    pub(crate) due: ArrayQueue<u32>,
+    /// Slots of which peers have spoken, and this node not yet.
+    pub(crate) heard_of: ArrayQueue<u32>,
+    /// How many nodes share the limits, this one among them.
+    nodes: AtomicU32,
+    /// Which part of a limit these nodes have together, as the bits of an f32.
+    part: AtomicU32,
+    seed: u64,
+}
+
+impl Limiter {
+    /// One that has counted nothing, and who tells its peers of it. It is alone until it is told otherwise.
+    pub fn new(settings: Settings) -> (Arc<Self>, Pusher) {
+        let limiter = Arc::new(Self {
+            table: Table::new(settings.keys),
+            blocks: Blocks::new(settings.shared_keys, settings.peers),
+            sketch: Sketch::new(),
+            due: ArrayQueue::new(settings.shared_keys.max(1)),
+            heard_of: ArrayQueue::new(settings.shared_keys.max(1)),
+            nodes: AtomicU32::new(1),
+            part: AtomicU32::new(1.0_f32.to_bits()),
+            seed: settings.seed,
+        });
+        let pusher = Pusher::new(limiter.clone());
+        (limiter, pusher)
+    }
+
+    /// So many nodes share the limits, this one among them, and have this part of them together, from 0 to 1.
+    pub fn set_nodes(&self, nodes: u32, part: f32) {
+        self.nodes.store(nodes.max(1), Relaxed);
+        self.part.store(part.to_bits(), Relaxed);
+    }
+
+    pub(crate) fn nodes(&self) -> f64 {
+        self.nodes.load(Relaxed).into()
+    }
+
+    fn part(&self) -> f64 {
+        f32::from_bits(self.part.load(Relaxed)).into()
+    }
+
+    /// Asks for a request of this cost, which is 1 for most, under this key's limit. The key is a digest, the same on all nodes.
+    ///
+    /// `is_due` becomes true if the [`Pusher`] is to be polled now.
+    pub fn acquire(
+        &self,
+        key: NonZeroU64,
+        rule: Rule,
+        cost: u32,
+        now_us: u64,
+        is_due: &mut bool,
+    ) -> Decision {
+        let now = Tick::at(now_us);
+        let Some(place) = self.table.find_or_take(key, now) else {
+            return self.acquire_without_slot(key, rule, cost, now_us);
+        };
+        let slot = self.table.at(place);
+        if slot.rule() != Some(rule) {
+            slot.set_rule(rule);
+            self.begin_epoch(slot, rule, now_us);
+        }
+        let (window, _) = rule.window(now_us);
+        let age_us = now.since_us(Tick(slot.began.load(Relaxed)));
+        if slot.count().window != window
+            || age_us >= PUSH_INTERVAL_US
+            || age_us >= EPOCH_MIN_US && slot.has(STALE)
+        {
+            self.begin_epoch(slot, rule, now_us);
+        }
+        let before = slot.add(cost);
+        let admitted = before.admitted.saturating_add(cost);
+        let ceiling = slot.ceiling(now);
+        if f64::from(admitted) > ceiling {
+            slot.take_back(cost);
+            slot.refused.fetch_add(cost, Relaxed);
+            return Decision::Refuse { retry_after_us: retry_after_us(slot, rule, cost, ceiling, now_us) };
+        }
+        if before.admitted == slot.told.load(Relaxed) {
+            slot.first.store(now.0, Relaxed);
+        }
+        *is_due |= self.tell_if_due(place, slot, admitted);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not negative")]
+        let remaining = (ceiling - f64::from(admitted)).max(0.0) as u32;
+        Decision::Admit { remaining }
+    }
+
+    /// What is decided where the table has no room: by this node's even part of the limit, since nobody is told of it.
+    fn acquire_without_slot(&self, key: NonZeroU64, rule: Rule, cost: u32, now_us: u64) -> Decision {
+        let limit = (f64::from(rule.limit()) * self.part() / self.nodes()).max(1.0);
+        if self.sketch.acquire(key.get(), rule, limit, cost, now_us) {
+            return Decision::Admit { remaining: 0 };
+        }
+        Decision::Refuse { retry_after_us: rule.window_us() - now_us % rule.window_us() }
+    }
+
+    /// Takes back a request that was admitted, and refused by another limit.
+    pub fn take_back(&self, key: NonZeroU64, rule: Rule, cost: u32, now_us: u64) {
+        let Some(place) = self.table.find(key) else { return };
+        let slot = self.table.at(place);
+        let count = slot.count();
+        if count.window == rule.window(now_us).0 && count.admitted >= cost {
+            slot.take_back(cost);
+        }
+    }
+
+    /// Has peers told of this slot if so much was admitted that they must know.
+    pub(crate) fn tell_if_due(&self, place: u32, slot: &Slot, admitted: u32) -> bool {
+        admitted >= slot.tell_at.load(Relaxed)
+            && !slot.has(PENDING)
+            && slot.raise(PENDING)
+            && self.due.push(place).inspect_err(|_| slot.lower(PENDING)).is_ok()
+    }
+
+    /// Takes what this peer, by its number, says of a key. True if the [`Pusher`] is to be polled now.
+    pub fn receive(&self, peer: usize, record: &Record, now_us: u64) -> bool {
+        let now = Tick::at(now_us);
+        let Some(place) = self.table.find_or_take(record.key, now) else { return false };
+        let slot = self.table.at(place);
+        let Some(block) = self.block_of(slot) else { return false };
+        if !self.blocks.hear(block, peer, record, now) {
+            return false;
+        }
+        // Tended from now on, so that it is let go of in its time. A full queue leaves that to the next record.
+        let is_new = !slot.has(TENDED)
+            && slot.raise(TENDED)
+            && self.heard_of.push(place).inspect_err(|_| slot.lower(TENDED)).is_ok();
+        let Some(rule) = slot.rule() else { return is_new };
+        if now.since_us(Tick(slot.began.load(Relaxed))) < EPOCH_MIN_US {
+            slot.raise(STALE);
+            return is_new;
+        }
+        self.begin_epoch(slot, rule, now_us);
+        // What this node has kept to itself may be much, by what it knows now.
+        self.tell_if_due(place, slot, slot.count().admitted) || is_new
+    }
+
+    /// Forgets what this peer has said.
+    pub fn forget(&self, peer: usize) {
+        self.blocks.forget(peer);
+    }
+
+    /// The slot's block, which is taken if it has none.
+    pub(crate) fn block_of(&self, slot: &Slot) -> Option<u32> {
+        match slot.block.load(Relaxed) {
+            0 => {
+                let block = self.blocks.take()?;
+                match slot.block.compare_exchange(0, block, AcqRel, Relaxed) {
+                    Ok(_) => Some(block),
+                    Err(other) => {
+                        self.blocks.give_back(block);
+                        Some(other)
+                    }
+                }
+            }
+            block => Some(block),
+        }
+    }
+
+    /// Looks anew at what this node may admit.
+    pub(crate) fn begin_epoch(&self, slot: &Slot, rule: Rule, now_us: u64) {
+        let now = Tick::at(now_us);
+        let began = slot.began.load(Relaxed);
+        let (window, gone) = rule.window(now_us);
+        slot.roll(window);
+        // One thread is enough. Those that come meanwhile go on by the old ceiling.
+        if slot.began.compare_exchange(began, now.0, AcqRel, Relaxed).is_err() {
+            return;
+        }
+        slot.lower(STALE);
+        let admitted = slot.count().admitted;
+        let share = self.share(slot, rule, gone, window, admitted, now);
+        let chance = if share.weight < 1.0 && share.remaining >= 1.0 { self.chance(slot, now) } else { 0.0 };
+        slot.set_ceiling(f64::from(admitted) + share.budget + chance, share.slope);
+        slot.tell_at.store(self.tell_at(slot, share.remaining, admitted), Relaxed);
+    }
+
+    fn share(&self, slot: &Slot, rule: Rule, gone: f64, window: u32, admitted: u32, now: Tick) -> Share {
+        let block = slot.block.load(Relaxed);
+        let own = self.blocks.own(block);
+        let known = Known {
+            limit: f64::from(rule.limit()) * self.part(),
+            window_us: rule.window_us() as f64,
+            gone,
+            current: admitted.into(),
+            previous: slot.previous.load(Relaxed).into(),
+            admitted_rate: f64::from(own.admitted_rate()) / 1e6,
+            nodes: self.nodes(),
+        };
+        known.share(self.blocks.peers(block, window, now))
+    }
+
+    /// At which count peers are to be told: once what they were not told is their part of what remains, divided.
+    fn tell_at(&self, slot: &Slot, remaining: f64, admitted: u32) -> u32 {
+        let nodes = self.nodes();
+        if nodes < 2.0 {
+            return u32::MAX;
+        }
+        let told = f64::from(slot.told.load(Relaxed));
+        // What remains goes down by one as what is not told goes up by one: solved for the count at which they meet.
+        let parts = PUSH_DIVISOR * nodes;
+        let at = (told + (remaining.max(0.0) + f64::from(admitted)) / parts) / (1.0 + 1.0 / parts);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not negative")]
+        let at = at.ceil().max(told + 1.0) as u32;
+        at
+    }
+
+    /// A number from 0 to 1, which is another for each epoch: the parts of requests that nodes may admit come to whole ones, over time.
+    fn chance(&self, slot: &Slot, now: Tick) -> f64 {
+        let mut bits = slot.key.load(Relaxed) ^ self.seed ^ u64::from(now.0) << 32;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// When a request of this cost may be let through that was refused now, if nobody else asks.
+fn retry_after_us(slot: &Slot, rule: Rule, cost: u32, ceiling: f64, now_us: u64) -> u64 {
+    let left_us = rule.window_us() - now_us % rule.window_us();
+    let missing = f64::from(slot.count().admitted) + f64::from(cost) - ceiling;
+    let slope = f64::from(slot.slope());
+    let wait_us = if slope > 0.0 { missing / slope } else { f64::INFINITY };
+    if wait_us < left_us as f64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not negative")]
+        return wait_us.ceil() as u64;
+    }
+    left_us
+}

@@ -1,0 +1,166 @@
+//! One key's counters, in a cache line.
+//!
+//! Threads read and write them without a lock. What must agree is in one word: the window's number with its count, which is
+//! what decides. The rest may be of two moments for an instant, when one thread has begun a new epoch: then a request is
+//! judged by the old ceiling or the new one, either of which is right.
+
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+
+use crate::{rule::Rule, time::Tick};
+
+/// It waits for its push.
+pub(crate) const PENDING: u32 = 1;
+/// A peer has spoken since the epoch began.
+pub(crate) const STALE: u32 = 2;
+/// The pusher looks after it.
+pub(crate) const TENDED: u32 = 4;
+
+/// One key's counters.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Slot {
+    /// The key's digest; 0: nobody has it.
+    pub(crate) key: AtomicU64,
+    /// The window's number, and in the lower half what was admitted in it.
+    state: AtomicU64,
+    /// Up to which count may be admitted in this epoch, as the bits of an f64.
+    ceiling: AtomicU64,
+    /// By how much the ceiling rises a microsecond, as the bits of an f32.
+    slope: AtomicU32,
+    /// When the epoch began.
+    pub(crate) began: AtomicU32,
+    /// What was admitted in the window before.
+    pub(crate) previous: AtomicU32,
+    /// Requests that were refused, ever; goes round.
+    pub(crate) refused: AtomicU32,
+    /// The count that peers were told.
+    pub(crate) told: AtomicU32,
+    /// The count at which they are to be told again.
+    pub(crate) tell_at: AtomicU32,
+    /// When the first request was admitted that they were not told of.
+    pub(crate) first: AtomicU32,
+    /// Where what peers have said of it is; 0: they have not.
+    pub(crate) block: AtomicU32,
+    limit: AtomicU32,
+    window_ms: AtomicU32,
+    pub(crate) flags: AtomicU32,
+}
+
+/// A window's number and the count in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) window: u32,
+    pub(crate) admitted: u32,
+}
+
+impl Count {
+    fn of(state: u64) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "two halves")]
+        Self { window: (state >> 32) as u32, admitted: state as u32 }
+    }
+
+    fn state(self) -> u64 {
+        u64::from(self.window) << 32 | u64::from(self.admitted)
+    }
+}
+
+impl Slot {
+    /// The present count.
+    pub(crate) fn count(&self) -> Count {
+        Count::of(self.state.load(Relaxed))
+    }
+
+    /// Counts so many; gives what the count was before.
+    pub(crate) fn add(&self, cost: u32) -> Count {
+        Count::of(self.state.fetch_add(cost.into(), Relaxed))
+    }
+
+    /// Takes so many back.
+    pub(crate) fn take_back(&self, cost: u32) {
+        self.state.fetch_sub(cost.into(), Relaxed);
+    }
+
+    /// Begins this window, if the slot is in another; whoever does so keeps the count of the one before.
+    pub(crate) fn roll(&self, window: u32) {
+        let before = self.state.load(Acquire);
+        let count = Count::of(before);
+        if count.window == window {
+            return;
+        }
+        let next = Count { window, admitted: 0 }.state();
+        if self.state.compare_exchange(before, next, AcqRel, Relaxed).is_ok() {
+            let is_next = window == count.window.wrapping_add(1);
+            self.previous.store(if is_next { count.admitted } else { 0 }, Relaxed);
+            self.told.store(0, Relaxed);
+        }
+    }
+
+    /// Up to which count may be admitted at this time.
+    pub(crate) fn ceiling(&self, now: Tick) -> f64 {
+        let slope = f32::from_bits(self.slope.load(Relaxed));
+        let passed = now.since_us(Tick(self.began.load(Relaxed)));
+        f64::from_bits(self.ceiling.load(Relaxed)) + f64::from(slope) * passed as f64
+    }
+
+    /// How fast the ceiling rises a microsecond.
+    pub(crate) fn slope(&self) -> f32 {
+        f32::from_bits(self.slope.load(Relaxed))
+    }
+
+    /// Sets up to which count may be admitted, and by how much that rises a microsecond.
+    pub(crate) fn set_ceiling(&self, ceiling: f64, slope: f64) {
+        self.ceiling.store(ceiling.to_bits(), Relaxed);
+        #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough")]
+        self.slope.store((slope as f32).to_bits(), Relaxed);
+    }
+
+    /// What it is limited to; none while it is being taken by a key.
+    pub(crate) fn rule(&self) -> Option<Rule> {
+        Rule::new(self.limit.load(Relaxed), self.window_ms.load(Relaxed))
+    }
+
+    /// Says what it is limited to.
+    pub(crate) fn set_rule(&self, rule: Rule) {
+        self.limit.store(rule.limit(), Relaxed);
+        self.window_ms.store(rule.window_ms(), Relaxed);
+    }
+
+    /// Which part of its limit counts for the key, in hundredths; none if it must keep its slot: half or more of its limit is used up,
+    /// or other nodes are told of it.
+    pub(crate) fn used(&self, now: Tick) -> Option<u64> {
+        if self.has(TENDED | PENDING) {
+            return None;
+        }
+        let Some(rule) = self.rule() else { return Some(0) };
+        if now.since_us(Tick(self.began.load(Relaxed))) > 2 * rule.window_us() {
+            return Some(0);
+        }
+        let counted = u64::from(self.count().admitted) + u64::from(self.previous.load(Relaxed));
+        Some(counted * 100 / u64::from(rule.limit())).filter(|used| *used < 50)
+    }
+
+    /// Forgets what the key before it has counted.
+    pub(crate) fn empty(&self) {
+        self.state.store(0, Relaxed);
+        self.set_ceiling(0.0, 0.0);
+        for word in [&self.previous, &self.told, &self.tell_at, &self.limit, &self.window_ms, &self.flags] {
+            word.store(0, Relaxed);
+        }
+    }
+
+    pub(crate) fn has(&self, flag: u32) -> bool {
+        self.flags.load(Relaxed) & flag != 0
+    }
+
+    /// Raises a flag; whether it was down.
+    pub(crate) fn raise(&self, flag: u32) -> bool {
+        self.flags.fetch_or(flag, AcqRel) & flag == 0
+    }
+
+    pub(crate) fn lower(&self, flag: u32) {
+        self.flags.fetch_and(!flag, AcqRel);
+    }
+}

@@ -1,0 +1,105 @@
+//! Where each key's slot is: a table of fixed size, in which a key may be in either of two buckets.
+//!
+//! Two choices, of which the emptier is taken, fill a table evenly (Azar, Broder, Karlin and Upfal, "Balanced allocations",
+//! 1999), so that nearly all of it is used before a key finds no place.
+
+use std::{
+    num::NonZeroU64,
+    sync::atomic::Ordering::{AcqRel, Acquire, Relaxed},
+};
+
+use crate::{slot::Slot, time::Tick};
+
+/// Slots in a bucket.
+const BUCKET: usize = 8;
+
+/// The slots.
+#[derive(Debug)]
+pub(crate) struct Table {
+    slots: Box<[Slot]>,
+    buckets: u64,
+}
+
+impl Table {
+    /// For so many keys, and some more, since buckets don't fill evenly.
+    pub(crate) fn new(keys: usize) -> Self {
+        let buckets = (keys + keys / 4).div_ceil(BUCKET).max(2);
+        let slots = (0..buckets * BUCKET).map(|_| Slot::default()).collect();
+        Self { slots, buckets: buckets as u64 }
+    }
+
+    /// The slot at this place.
+    pub(crate) fn at(&self, place: u32) -> &Slot {
+        &self.slots[place as usize]
+    }
+
+    /// The slot of this key, if it has one.
+    pub(crate) fn find(&self, key: NonZeroU64) -> Option<u32> {
+        self.choices(key.get()).into_iter().find_map(|bucket| self.find_in(bucket, key.get()))
+    }
+
+    /// The slot of this key, which takes one if it has none; none if all it could have are of keys that must keep them.
+    pub(crate) fn find_or_take(&self, key: NonZeroU64, now: Tick) -> Option<u32> {
+        self.find(key).or_else(|| self.take(key.get(), now))
+    }
+
+    /// Takes a free slot for the key, or that of the key which has used the least of its limit, if that is less than half.
+    fn take(&self, key: u64, now: Tick) -> Option<u32> {
+        let [one, other] = self.choices(key);
+        let emptier = if self.free(other) > self.free(one) { [other, one] } else { [one, other] };
+        let places = || emptier.into_iter().flat_map(|bucket| bucket..bucket + BUCKET);
+        let free = places().find(|place| self.slots[*place].key.load(Relaxed) == 0);
+        let least_used = || {
+            let used = places().filter_map(|place| Some((self.slots[place].used(now)?, place)));
+            used.min().map(|(_, place)| place)
+        };
+        let place = free.or_else(least_used)?;
+        let slot = &self.slots[place];
+        let before = slot.key.load(Acquire);
+        if slot.key.compare_exchange(before, key, AcqRel, Relaxed).is_ok() {
+            slot.empty();
+        } else if slot.key.load(Acquire) != key {
+            // Another key was faster; the next request looks again.
+            return None;
+        }
+        u32::try_from(place).ok()
+    }
+
+    fn find_in(&self, bucket: usize, key: u64) -> Option<u32> {
+        let slots = &self.slots[bucket..bucket + BUCKET];
+        let place = slots.iter().position(|slot| slot.key.load(Relaxed) == key)?;
+        u32::try_from(bucket + place).ok()
+    }
+
+    fn free(&self, bucket: usize) -> usize {
+        self.slots[bucket..bucket + BUCKET].iter().filter(|slot| slot.key.load(Relaxed) == 0).count()
+    }
+
+    /// The first slots of the key's two buckets.
+    fn choices(&self, key: u64) -> [usize; 2] {
+        let bucket = |hash: u64| {
+            let bucket = (u128::from(hash) * u128::from(self.buckets)) >> 64;
+            usize::try_from(bucket).unwrap_or_default() * BUCKET
+        };
+        // The key is a digest already; the other choice is another mixture of its bits.
+        [bucket(key), bucket((key ^ (key >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15))]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_keeps_its_slot_and_nearly_as_many_fit_as_were_asked_for() {
+        let table = Table::new(10_000);
+        let key = |number: u64| NonZeroU64::new(number.wrapping_mul(0xD1B5_4A32_D192_ED03) | 1).unwrap();
+        let now = Tick::at(1_000_000);
+        let taken: Vec<_> = (1..=10_000).map(|number| table.find_or_take(key(number), now)).collect();
+        let kept = (1..=10_000).zip(taken).filter(|(number, place)| {
+            let found = table.find(key(*number));
+            found.is_some() && found == *place
+        });
+        assert!(kept.count() > 9_990);
+    }
+}

@@ -1,0 +1,191 @@
+//! Limiters by themselves and with peers whose records are carried by hand.
+
+use std::{num::NonZeroU64, sync::Arc};
+
+use limits::{Decision, Limiter, Pusher, Record, Rule, Settings};
+use proptest::prelude::*;
+
+const NOW_US: u64 = 20_000 * 86_400_000_000;
+const KEY: NonZeroU64 = NonZeroU64::new(77).unwrap();
+
+fn limiter(seed: u64) -> (Arc<Limiter>, Pusher) {
+    Limiter::new(Settings { keys: 64, shared_keys: 16, peers: 3, seed })
+}
+
+fn asks(limiter: &Limiter, key: NonZeroU64, rule: Rule, now_us: u64) -> bool {
+    matches!(limiter.acquire(key, rule, 1, now_us, &mut false), Decision::Admit { .. })
+}
+
+fn admitted(limiter: &Limiter, rule: Rule, now_us: u64, times: u32) -> u32 {
+    (0..times).map(|_| u32::from(asks(limiter, KEY, rule, now_us))).sum()
+}
+
+#[test]
+fn a_window_has_its_limit_and_the_next_what_is_out_of_sight_of_it() {
+    let (limiter, _pusher) = limiter(1);
+    let rule = Rule::new(100, 1_000).unwrap();
+    assert_eq!(admitted(&limiter, rule, NOW_US, 200), 100);
+    assert_eq!(admitted(&limiter, rule, NOW_US + 999_999, 200), 0);
+    // A quarter of the window before is out of sight.
+    assert_eq!(admitted(&limiter, rule, NOW_US + 1_250_000, 200), 25);
+    // Two windows later nothing is left of it.
+    assert_eq!(admitted(&limiter, rule, NOW_US + 3_000_000, 200), 100);
+}
+
+#[test]
+fn whoever_is_refused_is_told_when_to_come_again() {
+    let (limiter, _pusher) = limiter(1);
+    let rule = Rule::new(10, 1_000).unwrap();
+    assert_eq!(admitted(&limiter, rule, NOW_US, 10), 10);
+    for passed_us in [0, 400_000, 1_000_000, 1_030_000] {
+        let now_us = NOW_US + passed_us;
+        let Decision::Refuse { retry_after_us } = limiter.acquire(KEY, rule, 1, now_us, &mut false) else {
+            panic!("it is used up");
+        };
+        assert!(retry_after_us > 0 && retry_after_us <= 1_000_000, "{retry_after_us}");
+        // In the window itself nothing comes free; in the next a tenth of it does for each.
+        let free_us = NOW_US + 1_100_000;
+        assert!(now_us + retry_after_us <= free_us + 64, "{retry_after_us}");
+    }
+    assert!(asks(&limiter, KEY, rule, NOW_US + 1_100_064));
+}
+
+#[test]
+fn a_cost_counts_as_so_many_and_what_is_taken_back_is_free_again() {
+    let (limiter, _pusher) = limiter(1);
+    let rule = Rule::new(100, 1_000).unwrap();
+    let ask = |cost| limiter.acquire(KEY, rule, cost, NOW_US, &mut false);
+    assert_eq!(ask(60), Decision::Admit { remaining: 40 });
+    assert!(matches!(ask(41), Decision::Refuse { .. }));
+    limiter.take_back(KEY, rule, 60, NOW_US);
+    assert_eq!(ask(100), Decision::Admit { remaining: 0 });
+}
+
+#[test]
+fn another_limit_of_a_key_keeps_its_count() {
+    let (limiter, _pusher) = limiter(1);
+    assert_eq!(admitted(&limiter, Rule::new(100, 1_000).unwrap(), NOW_US, 80), 80);
+    assert_eq!(admitted(&limiter, Rule::new(90, 1_000).unwrap(), NOW_US + 10, 80), 10);
+    assert_eq!(admitted(&limiter, Rule::new(120, 1_000).unwrap(), NOW_US + 20, 80), 30);
+}
+
+#[test]
+fn threads_admit_no_more_than_one_would() {
+    let (limiter, _pusher) = limiter(1);
+    let rule = Rule::new(10_000, 1_000).unwrap();
+    let sum: u32 = std::thread::scope(|scope| {
+        let asking = [(); 4].map(|()| scope.spawn(|| admitted(&limiter, rule, NOW_US, 5_000)));
+        asking.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(sum, 10_000);
+}
+
+#[test]
+fn more_keys_than_there_is_room_for_have_their_limits_all_the_same() {
+    let (limiter, _pusher) = Limiter::new(Settings { keys: 8, shared_keys: 0, peers: 0, seed: 1 });
+    let rule = Rule::new(10, 60_000).unwrap();
+    // Each of them has used up its limit, so that none gives way.
+    for key in 1..=200_u64 {
+        let key = NonZeroU64::new(key.wrapping_mul(0x9E37_79B9_7F4A_7C15)).unwrap();
+        let admitted = (0..20).filter(|_| asks(&limiter, key, rule, NOW_US)).count();
+        assert_eq!(admitted, 10, "key {key}");
+        assert!(!asks(&limiter, key, rule, NOW_US + 1));
+    }
+}
+
+/// What this limiter has its peers told now.
+fn told(pusher: &mut Pusher, now_us: u64) -> Vec<Record> {
+    let mut records = Vec::new();
+    pusher.poll(now_us, |record| records.push(record));
+    records
+}
+
+#[test]
+fn what_a_peer_has_used_is_gone_here_too_in_whatever_order_it_is_heard() {
+    let rule = Rule::new(100, 60_000).unwrap();
+    let (peer, mut pusher) = limiter(2);
+    peer.set_nodes(2, 1.0);
+    let mut records = Vec::new();
+    for request in 0..60 {
+        let now_us = NOW_US + request * 10_000;
+        assert!(asks(&peer, KEY, rule, now_us));
+        records.extend(told(&mut pusher, now_us));
+    }
+    let used = records.last().expect("it tells").current;
+    assert!(used > 50, "{used}");
+    let late_us = NOW_US + 5_000_000;
+    let left = |order: &[Record]| {
+        let (limiter, _pusher) = limiter(3);
+        limiter.set_nodes(2, 1.0);
+        for record in order {
+            limiter.receive(0, record, NOW_US + 700_000);
+        }
+        admitted(&limiter, rule, late_us, 200)
+    };
+    let forward = left(&records);
+    assert_eq!(forward, 100 - used);
+    let backward: Vec<Record> = records.iter().rev().copied().collect();
+    assert_eq!(left(&backward), forward);
+    assert_eq!(left(&[records.clone(), records].concat()), forward);
+}
+
+#[test]
+fn a_peer_that_is_forgotten_counts_no_more() {
+    let rule = Rule::new(100, 60_000).unwrap();
+    let (limiter, _pusher) = limiter(1);
+    limiter.set_nodes(2, 1.0);
+    let record = Record {
+        key: KEY,
+        window: 28_800_000,
+        current: 90,
+        previous: 0,
+        admitted_rate: 0.0,
+        asked_rate: 0.0,
+    };
+    limiter.receive(2, &record, NOW_US);
+    assert_eq!(admitted(&limiter, rule, NOW_US, 5), 5);
+    limiter.forget(2);
+    assert_eq!(admitted(&limiter, rule, NOW_US + 10_000, 200), 95);
+}
+
+proptest! {
+    /// Whatever comes when, of a node alone: no more than the limit in any window, with what is in sight of the one before.
+    #[test]
+    fn alone_it_never_admits_too_much(limit in 1_u32..500, window_ms in 1_u32..2_000, steps in prop::collection::vec((0_u64..300_000, 1_u32..40), 1..200)) {
+        let (limiter, _pusher) = limiter(1);
+        let (rule, mut now_us) = (Rule::new(limit, window_ms).unwrap(), NOW_US);
+        let window_us = u64::from(window_ms) * 1_000;
+        let mut admitted = std::collections::HashMap::<u64, u32>::new();
+        for (pause_us, requests) in steps {
+            now_us += pause_us;
+            let window = now_us / window_us;
+            for _ in 0..requests {
+                if asks(&limiter, KEY, rule, now_us) {
+                    *admitted.entry(window).or_default() += 1;
+                    let before = admitted.get(&(window - 1)).copied().unwrap_or_default();
+                    let gone = (now_us % window_us) as f64 / window_us as f64;
+                    let in_sight = f64::from(admitted[&window]) + f64::from(before) * (1.0 - gone);
+                    // Moments are known to 64 µs, in which this much of the window before goes out of sight.
+                    let blur = 1e-3 + f64::from(before) * 64.0 / window_us as f64;
+                    prop_assert!(in_sight <= f64::from(limit) + blur, "{in_sight} of {limit}");
+                }
+            }
+        }
+    }
+
+    /// Records of whatever content do no harm.
+    #[test]
+    fn whatever_peers_say_is_borne(records in prop::collection::vec((1_u64..5, any::<u32>(), any::<u32>(), any::<u32>(), prop::num::f32::ANY, prop::num::f32::ANY, 0_usize..5), 1..50)) {
+        let (limiter, mut pusher) = limiter(1);
+        limiter.set_nodes(3, 1.0);
+        let rule = Rule::new(100, 1_000).unwrap();
+        let mut now_us = NOW_US;
+        for (key, window, current, previous, admitted_rate, asked_rate, peer) in records {
+            now_us += 1_000;
+            let key = NonZeroU64::new(key).unwrap();
+            limiter.receive(peer, &Record { key, window, current, previous, admitted_rate, asked_rate }, now_us);
+            limiter.acquire(key, rule, 1, now_us, &mut false);
+            told(&mut pusher, now_us);
+        }
+    }
+}

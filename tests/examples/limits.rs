@@ -1,0 +1,66 @@
+//! Measures rate limits of simulated clusters against one central limiter: the tables of docs/rate-limits.md.
+//!
+//! `limits [--each] [NODES …]`; with `--each`, every limit in a row of its own.
+
+use phalanx_tests::limits::{Figures, LIMITS, Net, Scenario, Sum, Trouble, measure, measure_trouble};
+
+/// Runs of each scenario at each limit.
+const SEEDS: u64 = 5;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let each = words.iter().any(|word| word == "--each");
+    let sizes: Vec<usize> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    for nodes in if sizes.is_empty() { vec![3, 10, 50] } else { sizes } {
+        println!("\nN = {nodes}, {SEEDS} runs each\n");
+        println!(
+            "| scenario | over mean, % | worst cold, % | worst warm, % | under mean, % | worst, % | records a second and node |"
+        );
+        println!("|---|---|---|---|---|---|---|");
+        let mut all = Sum::default();
+        for scenario in Scenario::ALL {
+            let mut sum = Sum::default();
+            for (name, limit, window_ms) in LIMITS {
+                let mut one = Sum::default();
+                (1..=SEEDS).for_each(|seed| {
+                    one.add(&measure(scenario, nodes, (limit, window_ms), &Net::default(), seed));
+                });
+                if each {
+                    row(&format!("{}, {name}", scenario.name()), &one);
+                }
+                sum.merge(&one);
+            }
+            if !each {
+                row(scenario.name(), &sum);
+            }
+            all.merge(&sum);
+        }
+        row("**all**", &all);
+        for trouble in Trouble::ALL {
+            let (mut during, mut after) = (Sum::default(), Sum::default());
+            for (_, limit, window_ms) in LIMITS {
+                for seed in 1..=SEEDS {
+                    let figures = measure_trouble(trouble, nodes, (limit, window_ms), seed);
+                    during.add(&figures.0);
+                    after.add(&figures.1);
+                }
+            }
+            row(trouble.name(), &during);
+            row("… and after it", &after);
+        }
+    }
+}
+
+fn row(name: &str, sum: &Sum) {
+    let worst = |of: fn(&Figures) -> u64, few| sum.worst(of, few);
+    let records = sum.mean(|figures| figures.records);
+    println!(
+        "| {name} | {:.2} | {} | {} | {:.2} | {} | {} |",
+        sum.mean(|figures| figures.over_mean),
+        worst(|figures| figures.over_cold, 6),
+        worst(|figures| figures.over_warm, 2),
+        sum.mean(|figures| figures.under_mean),
+        worst(|figures| figures.under_worst, 2),
+        if records == 0.0 { String::new() } else { format!("{records:.0}") },
+    );
+}
