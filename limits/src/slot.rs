@@ -12,11 +12,14 @@ use std::sync::atomic::{
 use crate::{rule::Rule, time::Tick};
 
 /// It waits for its push.
-pub(crate) const PENDING: u32 = 1;
+pub(crate) const PENDING: u32 = 1 << 29;
 /// A peer has spoken since the epoch began.
-pub(crate) const STALE: u32 = 2;
+pub(crate) const STALE: u32 = 1 << 30;
 /// The pusher looks after it.
-pub(crate) const TENDED: u32 = 4;
+pub(crate) const TENDED: u32 = 1 << 31;
+const FLAGS: u32 = PENDING | STALE | TENDED;
+
+const _: () = assert!(size_of::<Slot>() == 64 && Rule::WINDOW_MS_MAX & FLAGS == 0);
 
 /// One key's counters.
 #[derive(Debug, Default)]
@@ -45,8 +48,8 @@ pub(crate) struct Slot {
     /// Where what peers have said of it is; 0: they have not.
     pub(crate) block: AtomicU32,
     limit: AtomicU32,
-    window_ms: AtomicU32,
-    pub(crate) flags: AtomicU32,
+    /// A window's length in milliseconds, which needs 27 bits, and the flags.
+    window_and_flags: AtomicU32,
 }
 
 /// A window's number and the count in it.
@@ -119,13 +122,14 @@ impl Slot {
 
     /// What it is limited to; none while it is being taken by a key.
     pub(crate) fn rule(&self) -> Option<Rule> {
-        Rule::new(self.limit.load(Relaxed), self.window_ms.load(Relaxed))
+        Rule::new(self.limit.load(Relaxed), self.window_and_flags.load(Relaxed) & !FLAGS)
     }
 
     /// Says what it is limited to.
     pub(crate) fn set_rule(&self, rule: Rule) {
         self.limit.store(rule.limit(), Relaxed);
-        self.window_ms.store(rule.window_ms(), Relaxed);
+        self.window_and_flags.fetch_and(FLAGS, AcqRel);
+        self.window_and_flags.fetch_or(rule.window_ms(), AcqRel);
     }
 
     /// Which part of its limit counts for the key, in hundredths; none if it must keep its slot: half or more of its limit is used up,
@@ -146,21 +150,21 @@ impl Slot {
     pub(crate) fn empty(&self) {
         self.state.store(0, Relaxed);
         self.set_ceiling(0.0, 0.0);
-        for word in [&self.previous, &self.told, &self.tell_at, &self.limit, &self.window_ms, &self.flags] {
+        for word in [&self.previous, &self.told, &self.tell_at, &self.limit, &self.window_and_flags] {
             word.store(0, Relaxed);
         }
     }
 
     pub(crate) fn has(&self, flag: u32) -> bool {
-        self.flags.load(Relaxed) & flag != 0
+        self.window_and_flags.load(Relaxed) & flag != 0
     }
 
     /// Raises a flag; whether it was down.
     pub(crate) fn raise(&self, flag: u32) -> bool {
-        self.flags.fetch_or(flag, AcqRel) & flag == 0
+        self.window_and_flags.fetch_or(flag, AcqRel) & flag == 0
     }
 
     pub(crate) fn lower(&self, flag: u32) {
-        self.flags.fetch_and(!flag, AcqRel);
+        self.window_and_flags.fetch_and(!flag, AcqRel);
     }
 }
