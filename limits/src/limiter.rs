@@ -14,7 +14,7 @@ use std::{
 use crossbeam_queue::ArrayQueue;
 
 use crate::{
-    PUSH_INTERVAL_US, Pusher, Record,
+    EPOCH_US, Pusher, Record,
     block::Blocks,
     rule::Rule,
     share::{Known, PUSH_DIVISOR, Share},
@@ -125,10 +125,7 @@ impl Limiter {
         }
         let (window, _) = rule.window(now_us);
         let age_us = now.since_us(Tick(slot.began.load(Relaxed)));
-        if slot.count().window != window
-            || age_us >= PUSH_INTERVAL_US
-            || age_us >= EPOCH_MIN_US && slot.has(STALE)
-        {
+        if slot.count().window != window || age_us >= EPOCH_US || age_us >= EPOCH_MIN_US && slot.has(STALE) {
             self.begin_epoch(slot, rule, now_us);
         }
         let before = slot.add(cost);

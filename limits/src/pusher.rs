@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// So many pushes of a key may follow each other at once, after a rest.
-const PUSHES_IN_A_ROW: u64 = 16;
+const PUSHES_IN_A_ROW: u64 = 32;
 /// Over which time rates are evened out, in microseconds.
 const RATE_TAU_US: f64 = 75_000.0;
 /// For how long nobody must have spoken of a key for it to be let go of: as peers send again what matters, many times over.
