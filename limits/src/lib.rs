@@ -21,6 +21,7 @@ mod sketch;
 mod slot;
 mod table;
 mod time;
+pub mod wire;
 
 pub use limiter::{Decision, Limiter, Settings};
 pub use pusher::Pusher;
