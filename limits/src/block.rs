@@ -1,33 +1,35 @@
 //! What is known of the keys that nodes tell each other of: this node's rates, and what each peer said last.
 
-use std::sync::atomic::{
-    AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Relaxed},
-};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::{RATES_BELIEVED_US, record::Record, share, time::Tick};
 
+/// What was said longer ago than this is as old as this.
+const AGE_US_MAX: u64 = 60_000_000;
 /// The highest rate that is believed, in requests a second.
 const RATE_MAX: f32 = 1e9;
 
 /// This node's own rates of a key.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
+    /// Whose block it is.
+    pub(crate) key: AtomicU64,
     /// Requests a second that it admits, and that it is asked for, as the bits of f32.
     admitted_rate: AtomicU32,
     asked_rate: AtomicU32,
-    /// When rates were last measured, and the counts then.
+    /// When rates were last measured, and the window and the counts then.
     pub(crate) measured: AtomicU32,
-    pub(crate) admitted: AtomicU32,
-    pub(crate) refused: AtomicU32,
-    /// The window of the counts.
-    pub(crate) window: AtomicU32,
+    pub(crate) window_then: AtomicU32,
+    pub(crate) admitted_then: AtomicU32,
+    pub(crate) refused_then: AtomicU32,
     /// When peers were last told.
     pub(crate) told: AtomicU32,
+    /// How often they were told the same since.
+    pub(crate) doublings: AtomicU32,
     /// Up to when the pushes that there were use up what there may be.
-    pub(crate) spent: AtomicU32,
+    pub(crate) paid_until: AtomicU32,
 }
 
 impl Own {
@@ -83,14 +85,27 @@ impl Blocks {
         self.free.pop()
     }
 
-    /// Gives one back, in which nothing is left.
+    /// Whether there is none left.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// Whether there is a place for what this peer says.
+    pub(crate) fn has_peer(&self, peer: usize) -> bool {
+        peer < self.peers
+    }
+
+    /// Gives one back, in which nothing is left. Number 0 is none.
     pub(crate) fn give_back(&self, block: u32) {
-        let own = self.own(block);
-        own.set_rates(0.0, 0.0);
-        for word in [&own.measured, &own.admitted, &own.refused, &own.window, &own.told, &own.spent] {
-            word.store(0, Relaxed);
+        if block == 0 {
+            return;
         }
+        let own = self.own(block);
+        own.key.store(0, Relaxed);
+        own.set_rates(0.0, 0.0);
+        own.doublings.store(0, Relaxed);
         self.heard_in(block).iter().for_each(Heard::forget);
+        // There is room for all that were taken.
         let _ = self.free.push(block);
     }
 
@@ -117,8 +132,24 @@ impl Blocks {
         })
     }
 
+    /// Makes what was said long ago younger, and its rates none: so that its time is never taken for a later one.
+    pub(crate) fn let_age(&self, block: u32, now: Tick) {
+        let old = Tick(now.0.wrapping_sub(Tick::at(AGE_US_MAX).0));
+        for heard in self.heard_in(block) {
+            let at = heard.at.load(Relaxed);
+            if at != 0 && now.after_us(Tick(at)).unsigned_abs() > AGE_US_MAX {
+                heard.admitted_rate.store(0, Relaxed);
+                heard.asked_rate.store(0, Relaxed);
+                heard.at.store(old.0.max(1), Relaxed);
+            }
+        }
+    }
+
     /// Forgets what this peer has said.
     pub(crate) fn forget(&self, peer: usize) {
+        if !self.has_peer(peer) {
+            return;
+        }
         self.heard.iter().skip(peer).step_by(self.peers.max(1)).for_each(Heard::forget);
     }
 
@@ -145,10 +176,16 @@ impl Heard {
 
     fn take(&self, record: &Record, now: Tick) -> bool {
         let count = u64::from(record.window) << 32 | u64::from(record.current);
-        // Both halves grow, so the greater is the later: what comes again, or late, changes nothing.
-        let before = self.count.fetch_max(count, AcqRel);
-        if before > count {
-            return false;
+        let before = self.count.load(Relaxed);
+        let later = record.window.wrapping_sub((before >> 32) as u32).cast_signed();
+        let is_first = self.at.load(Relaxed) == 0;
+        match later {
+            // Of one window the greater count is the later: what comes again, or late, takes nothing away.
+            0 if !is_first => self.count.store(before.max(count), Relaxed),
+            // Late, or sent again.
+            -2..0 if !is_first => return false,
+            // Neighbours follow each other. Otherwise it is the clock that was set, and this is what it says now.
+            _ => self.count.store(count, Relaxed),
         }
         self.previous.store(record.previous, Relaxed);
         // Whatever a peer says: what is no rate is none.

@@ -2,21 +2,22 @@
 //!
 //! The algorithm is countdown push (docs/rate-limits.md). A node knows what is left of a limit as far as it has heard. It
 //! takes its share of that by the rates at which the nodes admit, and tells the others the sooner the less is left: once
-//! what it has not told yet is a quarter of its part of what remains. So far from the limit next to nothing is sent, and
+//! what it has not told yet is an eighth of its part of what remains. So far from the limit next to nothing is sent, and
 //! close to it everybody knows within milliseconds.
 //!
 //! Nothing in here reads a clock or does IO: whoever drives it says what time it is, carries [`Record`]s to the other
-//! nodes, and calls [`Pusher::poll`] when it said it wanted to be called. The node does so over sealed datagrams, and a
+//! nodes, and calls [`Pusher::poll`] when it said it wanted to be called. Windows of less than 100 ms are counted, and no promise
+//! is made of them: what nodes tell each other takes too long. The node does so over sealed datagrams, and a
 //! simulator in `tests` over a network that a seed decides.
 //!
-//! [`Limiter::acquire`] is the hot path: one look-up, and one atomic addition. [`share`] is the arithmetic by itself.
+//! [`Limiter::acquire`] is the hot path: one look-up, and one atomic exchange. `share` is the arithmetic by itself.
 
 mod block;
 mod limiter;
 mod pusher;
 mod record;
 mod rule;
-pub mod share;
+mod share;
 mod sketch;
 mod slot;
 mod table;

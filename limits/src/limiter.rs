@@ -14,18 +14,18 @@ use std::{
 use crossbeam_queue::ArrayQueue;
 
 use crate::{
-    EPOCH_US, Pusher, Record,
+    EPOCH_US, Pusher,
     block::Blocks,
     rule::Rule,
     share::{Known, PUSH_DIVISOR, Share},
     sketch::Sketch,
-    slot::{PENDING, STALE, Slot, TENDED},
+    slot::{PENDING, STALE, Slot, UNSHARED},
     table::Table,
     time::Tick,
 };
 
 /// How old an epoch is at the least before what a peer has said ends it.
-const EPOCH_MIN_US: u64 = 1_000;
+pub(crate) const EPOCH_MIN_US: u64 = 1_000;
 
 /// How much a limiter holds.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ pub struct Settings {
     pub keys: usize,
     /// Keys of which nodes tell each other at the same time.
     pub shared_keys: usize,
-    /// Peers, at the most.
+    /// Peers, at the most; one that starts anew is another one for a while.
     pub peers: usize,
     /// What this node's chances come from: another number on each node.
     pub seed: u64,
@@ -43,9 +43,9 @@ pub struct Settings {
 /// What is decided of a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Decision {
-    /// It is let through, and this much remains, as far as this node knows.
+    /// It is let through.
     Admit {
-        /// What remains of the limit.
+        /// What this node may let through besides, for now.
         remaining: u32,
     },
     /// It is refused.
@@ -63,8 +63,6 @@ pub struct Limiter {
     sketch: Sketch,
     /// Slots that peers are to be told of.
     pub(crate) due: ArrayQueue<u32>,
-    /// Slots of which peers have spoken, and this node not yet.
-    pub(crate) heard_of: ArrayQueue<u32>,
     /// How many nodes share the limits, this one among them.
     nodes: AtomicU32,
     /// Which part of a limit these nodes have together, as the bits of an f32.
@@ -80,7 +78,6 @@ impl Limiter {
             blocks: Blocks::new(settings.shared_keys, settings.peers),
             sketch: Sketch::new(),
             due: ArrayQueue::new(settings.shared_keys.max(1)),
-            heard_of: ArrayQueue::new(settings.shared_keys.max(1)),
             nodes: AtomicU32::new(1),
             part: AtomicU32::new(1.0_f32.to_bits()),
             seed: settings.seed,
@@ -92,6 +89,7 @@ impl Limiter {
     /// So many nodes share the limits, this one among them, and have this part of them together, from 0 to 1.
     pub fn set_nodes(&self, nodes: u32, part: f32) {
         self.nodes.store(nodes.max(1), Relaxed);
+        let part = if part.is_nan() { 0.0 } else { part.clamp(0.0, 1.0) };
         self.part.store(part.to_bits(), Relaxed);
     }
 
@@ -103,7 +101,15 @@ impl Limiter {
         f32::from_bits(self.part.load(Relaxed)).into()
     }
 
-    /// Asks for a request of this cost, which is 1 for most, under this key's limit. The key is a digest, the same on all nodes.
+    /// This node's part of a limit where nobody tells it of the others.
+    fn even_part(&self, rule: Rule) -> f64 {
+        f64::from(rule.limit()) * self.part() / self.nodes()
+    }
+
+    /// Asks for a request of this cost, which is 1 for most, under this key's limit.
+    ///
+    /// The key is a digest, the same on all nodes, of what is limited and of the window's length: rules of different windows need
+    /// different keys. Who asks must not be able to choose it, so it is a digest under a secret.
     ///
     /// `is_due` becomes true if the [`Pusher`] is to be polled now.
     pub fn acquire(
@@ -122,22 +128,20 @@ impl Limiter {
         if slot.rule() != Some(rule) {
             slot.set_rule(rule);
             self.begin_epoch(slot, rule, now_us);
-        }
-        let (window, _) = rule.window(now_us);
-        let age_us = now.since_us(Tick(slot.began.load(Relaxed)));
-        if slot.count().window != window || age_us >= EPOCH_US || age_us >= EPOCH_MIN_US && slot.has(STALE) {
+        } else if is_over(slot, rule, now, now_us) {
             self.begin_epoch(slot, rule, now_us);
         }
-        let before = slot.add(cost);
-        let admitted = before.admitted.saturating_add(cost);
         let ceiling = slot.ceiling(now);
-        if f64::from(admitted) > ceiling {
-            slot.take_back(cost);
+        let Some(before) = slot.reserve(cost, ceiling) else {
             slot.refused.fetch_add(cost, Relaxed);
-            return Decision::Refuse { retry_after_us: retry_after_us(slot, rule, cost, ceiling, now_us) };
-        }
+            let admitted = slot.count().admitted;
+            *is_due |= self.tell_if_due(place, slot, admitted);
+            let missing = f64::from(admitted) + f64::from(cost) - ceiling;
+            return Decision::Refuse { retry_after_us: retry_after_us(slot, rule, cost, missing, now_us) };
+        };
+        let admitted = before.admitted + cost;
         if before.admitted == slot.told.load(Relaxed) {
-            slot.first.store(now.0, Relaxed);
+            slot.first_untold.store(now.0, Relaxed);
         }
         *is_due |= self.tell_if_due(place, slot, admitted);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not negative")]
@@ -147,74 +151,26 @@ impl Limiter {
 
     /// What is decided where the table has no room: by this node's even part of the limit, since nobody is told of it.
     fn acquire_without_slot(&self, key: NonZeroU64, rule: Rule, cost: u32, now_us: u64) -> Decision {
-        let limit = (f64::from(rule.limit()) * self.part() / self.nodes()).max(1.0);
-        if self.sketch.acquire(key.get(), rule, limit, cost, now_us) {
+        if self.sketch.acquire(key.get(), rule, self.even_part(rule), cost, now_us) {
             return Decision::Admit { remaining: 0 };
         }
         Decision::Refuse { retry_after_us: rule.window_us() - now_us % rule.window_us() }
     }
 
-    /// Takes back a request that was admitted, and refused by another limit.
+    /// Takes back a request that was admitted in this window, and refused by another limit.
     pub fn take_back(&self, key: NonZeroU64, rule: Rule, cost: u32, now_us: u64) {
-        let Some(place) = self.table.find(key) else { return };
-        let slot = self.table.at(place);
-        let count = slot.count();
-        if count.window == rule.window(now_us).0 && count.admitted >= cost {
-            slot.take_back(cost);
+        if let Some(place) = self.table.find(key) {
+            self.table.at(place).take_back(rule.window(now_us).0, cost);
         }
     }
 
     /// Has peers told of this slot if so much was admitted that they must know.
     pub(crate) fn tell_if_due(&self, place: u32, slot: &Slot, admitted: u32) -> bool {
         admitted >= slot.tell_at.load(Relaxed)
+            && admitted > slot.told.load(Relaxed)
             && !slot.has(PENDING)
             && slot.raise(PENDING)
             && self.due.push(place).inspect_err(|_| slot.lower(PENDING)).is_ok()
-    }
-
-    /// Takes what this peer, by its number, says of a key. True if the [`Pusher`] is to be polled now.
-    pub fn receive(&self, peer: usize, record: &Record, now_us: u64) -> bool {
-        let now = Tick::at(now_us);
-        let Some(place) = self.table.find_or_take(record.key, now) else { return false };
-        let slot = self.table.at(place);
-        let Some(block) = self.block_of(slot) else { return false };
-        if !self.blocks.hear(block, peer, record, now) {
-            return false;
-        }
-        // Tended from now on, so that it is let go of in its time. A full queue leaves that to the next record.
-        let is_new = !slot.has(TENDED)
-            && slot.raise(TENDED)
-            && self.heard_of.push(place).inspect_err(|_| slot.lower(TENDED)).is_ok();
-        let Some(rule) = slot.rule() else { return is_new };
-        if now.since_us(Tick(slot.began.load(Relaxed))) < EPOCH_MIN_US {
-            slot.raise(STALE);
-            return is_new;
-        }
-        self.begin_epoch(slot, rule, now_us);
-        // What this node has kept to itself may be much, by what it knows now.
-        self.tell_if_due(place, slot, slot.count().admitted) || is_new
-    }
-
-    /// Forgets what this peer has said.
-    pub fn forget(&self, peer: usize) {
-        self.blocks.forget(peer);
-    }
-
-    /// The slot's block, which is taken if it has none.
-    pub(crate) fn block_of(&self, slot: &Slot) -> Option<u32> {
-        match slot.block.load(Relaxed) {
-            0 => {
-                let block = self.blocks.take()?;
-                match slot.block.compare_exchange(0, block, AcqRel, Relaxed) {
-                    Ok(_) => Some(block),
-                    Err(other) => {
-                        self.blocks.give_back(block);
-                        Some(other)
-                    }
-                }
-            }
-            block => Some(block),
-        }
     }
 
     /// Looks anew at what this node may admit.
@@ -222,13 +178,19 @@ impl Limiter {
         let now = Tick::at(now_us);
         let began = slot.began.load(Relaxed);
         let (window, gone) = rule.window(now_us);
-        slot.roll(window);
+        // Where another thread has begun the next window already, this is its very beginning.
+        let (window, gone) = if slot.roll(window) { (window, gone) } else { (window.wrapping_add(1), 0.0) };
         // One thread is enough. Those that come meanwhile go on by the old ceiling.
         if slot.began.compare_exchange(began, now.0, AcqRel, Relaxed).is_err() {
             return;
         }
         slot.lower(STALE);
         let admitted = slot.count().admitted;
+        if slot.has(UNSHARED) {
+            slot.set_ceiling(self.even_part(rule), 0.0);
+            slot.tell_at.store(u32::MAX, Relaxed);
+            return;
+        }
         let share = self.share(slot, rule, gone, window, admitted, now);
         let chance = if share.weight < 1.0 && share.remaining >= 1.0 { self.chance(slot, now) } else { 0.0 };
         slot.set_ceiling(f64::from(admitted) + share.budget + chance, share.slope);
@@ -236,15 +198,17 @@ impl Limiter {
     }
 
     fn share(&self, slot: &Slot, rule: Rule, gone: f64, window: u32, admitted: u32, now: Tick) -> Share {
+        // A block that is another key's still is none.
         let block = slot.block.load(Relaxed);
-        let own = self.blocks.own(block);
+        let block =
+            if self.blocks.own(block).key.load(Relaxed) == slot.key.load(Relaxed) { block } else { 0 };
         let known = Known {
             limit: f64::from(rule.limit()) * self.part(),
             window_us: rule.window_us() as f64,
             gone,
             current: admitted.into(),
             previous: slot.previous.load(Relaxed).into(),
-            admitted_rate: f64::from(own.admitted_rate()) / 1e6,
+            admitted_rate: f64::from(self.blocks.own(block).admitted_rate()) / 1e6,
             nodes: self.nodes(),
         };
         known.share(self.blocks.peers(block, window, now))
@@ -274,15 +238,26 @@ impl Limiter {
     }
 }
 
-/// When a request of this cost may be let through that was refused now, if nobody else asks.
-fn retry_after_us(slot: &Slot, rule: Rule, cost: u32, ceiling: f64, now_us: u64) -> u64 {
-    let left_us = rule.window_us() - now_us % rule.window_us();
-    let missing = f64::from(slot.count().admitted) + f64::from(cost) - ceiling;
+/// Whether the slot's epoch is over: it is old, a peer has spoken since, a window has ended, or the clock was set back.
+fn is_over(slot: &Slot, rule: Rule, now: Tick, now_us: u64) -> bool {
+    let age_us = now.after_us(Tick(slot.began.load(Relaxed)));
+    let is_old =
+        age_us.unsigned_abs() >= EPOCH_US || slot.has(STALE) && age_us.unsigned_abs() >= EPOCH_MIN_US;
+    let ahead = slot.count().window.wrapping_sub(rule.window(now_us).0);
+    is_old || ahead > 1
+}
+
+/// When a request of this cost may be let through that was refused now for want of so much, if nobody else asks.
+fn retry_after_us(slot: &Slot, rule: Rule, cost: u32, missing: f64, now_us: u64) -> u64 {
+    let window_us = rule.window_us();
+    let left_us = window_us - now_us % window_us;
     let slope = f64::from(slot.slope());
-    let wait_us = if slope > 0.0 { missing / slope } else { f64::INFINITY };
-    if wait_us < left_us as f64 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not negative")]
-        return wait_us.ceil() as u64;
-    }
-    left_us
+    let wait_us = if slope > 0.0 { missing.max(0.0) / slope } else { f64::INFINITY };
+    // In the next window, what was admitted in this one goes out of sight request by request.
+    let next_us =
+        left_us as f64 + window_us as f64 * f64::from(cost.min(rule.limit())) / f64::from(rule.limit());
+    let wait_us = if wait_us < left_us as f64 { wait_us } else { next_us };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not negative")]
+    let wait_us = wait_us.ceil() as u64;
+    wait_us.max(1)
 }

@@ -1,4 +1,4 @@
-//! Who tells the other nodes: what is due, when it is, and everything that matters again now and then.
+//! Who tells the other nodes, and hears them: what is due, when it is, and everything that matters again now and then.
 
 use std::{
     num::NonZeroU64,
@@ -8,26 +8,37 @@ use std::{
 use crate::{
     Limiter, PUSH_INTERVAL_US, RATE_INTERVAL_US, RESEND_INTERVAL_US, Record,
     block::Own,
+    limiter::EPOCH_MIN_US,
     share::PUSH_DIVISOR,
-    slot::{PENDING, Slot, TENDED},
+    slot::{PENDING, STALE, Slot, TENDED, UNSHARED},
     time::Tick,
 };
 
-/// So many pushes of a key may follow each other at once, after a rest.
-const PUSHES_IN_A_ROW: u64 = 32;
 /// Over which time rates are evened out, in microseconds.
 const RATE_TAU_US: f64 = 75_000.0;
-/// For how long nobody must have spoken of a key for it to be let go of: as peers send again what matters, many times over.
+/// So many pushes of a key may follow each other at once, after a rest.
+const PUSHES_IN_A_ROW: u64 = 32;
+/// For how long nobody must have spoken of a key for it to be let go of: as peers send again what matters, some times over.
 const FORGOTTEN_US: u64 = 50 * RESEND_INTERVAL_US;
-/// Requests that were not told of, of which a rate can be told.
+/// Resends of a key that has not changed come at intervals that double, so many times.
+const DOUBLINGS_MAX: u32 = 4;
+/// Requests that were not told of, of which a rate can be told, and in which time at the least.
 const RATE_REQUESTS_MIN: u32 = 8;
+const RATE_TIME_MIN_US: u64 = 500;
 
-/// Tells the other nodes of a limiter's counters. One task has it.
+/// A slot that the other nodes are told of, or have told of, as long as it is this key's.
+#[derive(Debug, Clone, Copy)]
+struct Tended {
+    place: u32,
+    key: u64,
+}
+
+/// Tells the other nodes of a limiter's counters, and hears what they tell. One task has it: so what is heard of a key belongs to nobody
+/// else.
 #[derive(Debug)]
 pub struct Pusher {
     limiter: Arc<Limiter>,
-    /// Slots that the other nodes are told of.
-    tended: Vec<u32>,
+    tended: Vec<Tended>,
     /// Slots that wait for their push.
     waiting: Vec<u32>,
     rates_at_us: u64,
@@ -39,100 +50,161 @@ impl Pusher {
         Self { limiter, tended: Vec::new(), waiting: Vec::new(), rates_at_us: 0, resend_at_us: 0 }
     }
 
+    /// Takes what this peer, by its number, says of a key. It is to be polled afterwards.
+    ///
+    /// A peer that starts anew has counted nothing: it must come under another number, and its former one be forgotten two windows later.
+    pub fn receive(&mut self, peer: usize, record: &Record, now_us: u64) {
+        if !self.limiter.blocks.has_peer(peer) {
+            return;
+        }
+        let now = Tick::at(now_us);
+        let limiter = self.limiter.clone();
+        let place = match limiter.table.find(record.key) {
+            Some(place) => place,
+            // Nobody's slot is taken for a key that there is no block for.
+            None if limiter.blocks.is_used_up() => return,
+            None => match limiter.table.find_or_take(record.key, now) {
+                Some(place) => place,
+                None => return,
+            },
+        };
+        let slot = limiter.table.at(place);
+        if !self.tend(place, now) || !limiter.blocks.hear(slot.block.load(Relaxed), peer, record, now) {
+            return;
+        }
+        let Some(rule) = slot.rule() else { return };
+        if now.after_us(Tick(slot.began.load(Relaxed))).unsigned_abs() < EPOCH_MIN_US {
+            slot.raise(STALE);
+            return;
+        }
+        limiter.begin_epoch(slot, rule, now_us);
+        // What this node has kept to itself may be much, by what it knows now.
+        limiter.tell_if_due(place, slot, slot.count().admitted);
+    }
+
+    /// Forgets what this peer has said.
+    pub fn forget(&mut self, peer: usize) {
+        self.limiter.blocks.forget(peer);
+    }
+
     /// Hands over what the other nodes are to be told now. Gives when it wants to be polled again, in microseconds since the Unix
     /// epoch, if nothing is due before; none: not before something is.
     pub fn poll(&mut self, now_us: u64, mut send: impl FnMut(Record)) -> Option<u64> {
         self.take_up(now_us);
-        if now_us >= self.rates_at_us {
+        if has_come(self.rates_at_us, RATE_INTERVAL_US, now_us) {
             self.rates_at_us = now_us + RATE_INTERVAL_US;
             self.measure(now_us);
         }
-        let is_resent = now_us >= self.resend_at_us;
+        let is_resent = has_come(self.resend_at_us, RESEND_INTERVAL_US, now_us);
         if is_resent {
             self.resend_at_us = now_us + RESEND_INTERVAL_US;
         }
-        self.push(now_us, &mut send);
+        let next_push = self.push(now_us, &mut send);
         if is_resent {
             self.resend(now_us, &mut send);
         }
-        let next_push = self.waiting.iter().map(|place| self.push_at_us(*place, now_us)).min();
         let tending = (!self.tended.is_empty()).then_some(self.rates_at_us.min(self.resend_at_us));
         next_push.into_iter().chain(tending).min()
     }
 
     fn take_up(&mut self, now_us: u64) {
-        while let Some(place) = self.limiter.heard_of.pop() {
-            self.tend(place, now_us);
-        }
         while let Some(place) = self.limiter.due.pop() {
-            let slot = self.limiter.table.at(place);
-            if self.limiter.block_of(slot).is_none() {
-                // There are more keys than peers can be told of.
-                slot.lower(PENDING);
+            if self.tend(place, Tick::at(now_us)) {
+                self.waiting.push(place);
                 continue;
             }
-            if slot.raise(TENDED) {
-                self.tend(place, now_us);
+            let slot = self.limiter.table.at(place);
+            slot.raise(UNSHARED);
+            slot.lower(PENDING);
+            if let Some(rule) = slot.rule() {
+                self.limiter.begin_epoch(slot, rule, now_us);
             }
-            self.waiting.push(place);
         }
     }
 
-    fn tend(&mut self, place: u32, now_us: u64) {
-        let (slot, now) = (self.limiter.table.at(place), Tick::at(now_us));
-        let own = self.own(slot);
+    /// Sees to it that this slot is looked after, and has a block for its key. False if there is none.
+    fn tend(&mut self, place: u32, now: Tick) -> bool {
+        let (slot, blocks) = (self.limiter.table.at(place), &self.limiter.blocks);
+        let (key, block) = (slot.key.load(Relaxed), slot.block.load(Relaxed));
+        if block != 0 {
+            // One of a key that had the slot before goes with the next measurement.
+            return blocks.own(block).key.load(Relaxed) == key;
+        }
+        let Some(block) = blocks.take() else { return false };
+        let own = blocks.own(block);
+        own.key.store(key, Relaxed);
+        own.told.store(now.0, Relaxed);
+        own.paid_until.store(now.0, Relaxed);
         mark(own, slot, now);
-        own.spent.store(now.0, Relaxed);
-        self.tended.push(place);
+        slot.block.store(block, Relaxed);
+        slot.raise(TENDED);
+        self.tended.push(Tended { place, key });
+        true
     }
 
     fn own(&self, slot: &Slot) -> &Own {
         self.limiter.blocks.own(slot.block.load(Relaxed))
     }
 
-    /// When this slot may be pushed: once in each interval over time, and several times in a row after a rest (the generic cell
-    /// rate algorithm, ITU-T I.371), since it is at its onset that a burst is known least.
-    fn push_at_us(&self, place: u32, now_us: u64) -> u64 {
-        let spent = Tick(self.own(self.limiter.table.at(place)).spent.load(Relaxed));
-        let ahead_us = spent.since_us(Tick::at(now_us));
-        now_us + ahead_us.saturating_sub((PUSHES_IN_A_ROW - 1) * PUSH_INTERVAL_US)
+    /// How long pushes of this slot have been paid for already: one in each interval over time, and several in a row after a rest (the
+    /// generic cell rate algorithm, ITU-T I.371), since it is at its onset that a burst is known least.
+    fn paid_us(&self, slot: &Slot, now: Tick) -> u64 {
+        let paid_us = Tick(self.own(slot).paid_until.load(Relaxed)).since_us(now);
+        // More than there can be: the clock was set back.
+        if paid_us > 2 * PUSHES_IN_A_ROW * PUSH_INTERVAL_US { 0 } else { paid_us }
     }
 
-    /// Sends what is due and may be sent.
-    fn push(&mut self, now_us: u64, send: &mut impl FnMut(Record)) {
-        let mut waiting = std::mem::take(&mut self.waiting);
+    /// Sends what is due and may be sent; gives when the next that waits may be.
+    fn push(&mut self, now_us: u64, send: &mut impl FnMut(Record)) -> Option<u64> {
+        let (mut waiting, mut next) = (std::mem::take(&mut self.waiting), None);
         waiting.retain(|place| {
-            if self.push_at_us(*place, now_us) > now_us {
-                return true;
-            }
             let slot = self.limiter.table.at(*place);
-            slot.lower(PENDING);
-            self.tell(slot, now_us, send);
-            // What came meanwhile may be due again.
-            self.limiter.tell_if_due(*place, slot, slot.count().admitted);
-            false
+            let too_soon_us = |this: &Self| {
+                let paid_us = this.paid_us(slot, Tick::at(now_us));
+                paid_us.saturating_sub((PUSHES_IN_A_ROW - 1) * PUSH_INTERVAL_US)
+            };
+            let mut waits_us = too_soon_us(self);
+            if waits_us == 0 {
+                slot.lower(PENDING);
+                self.tell(slot, now_us, send);
+                // What came meanwhile may be due again.
+                let is_due = slot.count().admitted >= slot.tell_at.load(Relaxed);
+                if !is_due || !slot.raise(PENDING) {
+                    return false;
+                }
+                waits_us = too_soon_us(self);
+            }
+            let at_us = now_us + waits_us.max(1);
+            next = Some(next.map_or(at_us, |next: u64| next.min(at_us)));
+            true
         });
         self.waiting = waiting;
+        next
     }
 
     /// Sends what this node knows of a key, and goes on by it.
     fn tell(&self, slot: &Slot, now_us: u64, send: &mut impl FnMut(Record)) {
         let (Some(key), Some(rule)) = (NonZeroU64::new(slot.key.load(Relaxed)), slot.rule()) else { return };
         let (now, own) = (Tick::at(now_us), self.own(slot));
+        if own.key.load(Relaxed) != key.get() {
+            return;
+        }
         slot.roll(rule.window(now_us).0);
         let count = slot.count();
         let fresh = count.admitted.saturating_sub(slot.told.load(Relaxed));
         if fresh >= RATE_REQUESTS_MIN {
-            let passed_us = now.since_us(Tick(slot.first.load(Relaxed))).max(64);
+            let passed_us = now.since_us(Tick(slot.first_untold.load(Relaxed))).max(RATE_TIME_MIN_US);
             let rate = f64::from(fresh) * 1e6 / passed_us as f64;
             #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough")]
             let asked = own.asked_rate().max(rate as f32);
             own.set_rates(own.admitted_rate().max(asked), asked);
         }
+        let doublings = if fresh == 0 { own.doublings.load(Relaxed) + 1 } else { 0 };
+        own.doublings.store(doublings.min(DOUBLINGS_MAX), Relaxed);
         slot.told.store(count.admitted, Relaxed);
         own.told.store(now.0, Relaxed);
-        let ahead_us = Tick(own.spent.load(Relaxed)).since_us(now);
-        own.spent.store(Tick::at(now_us + ahead_us + PUSH_INTERVAL_US).0, Relaxed);
+        let paid_until_us = now_us + self.paid_us(slot, now) + PUSH_INTERVAL_US;
+        own.paid_until.store(Tick::at(paid_until_us).0, Relaxed);
         send(Record {
             key,
             window: count.window,
@@ -148,36 +220,18 @@ impl Pusher {
     fn measure(&mut self, now_us: u64) {
         let now = Tick::at(now_us);
         let mut tended = std::mem::take(&mut self.tended);
-        tended.retain(|place| {
-            let slot = self.limiter.table.at(*place);
-            if self.is_over(slot, now_us) {
+        tended.retain(|one| {
+            let slot = self.limiter.table.at(one.place);
+            let block = slot.block.load(Relaxed);
+            if slot.key.load(Relaxed) != one.key || self.is_over(slot, now_us) {
+                // First the block: as long as the slot is tended, no other key takes it.
+                slot.block.store(0, Relaxed);
+                self.limiter.blocks.give_back(block);
                 slot.lower(TENDED);
-                self.limiter.blocks.give_back(slot.block.swap(0, Relaxed));
                 return false;
             }
-            let own = self.own(slot);
-            let passed_us = now.since_us(Tick(own.measured.load(Relaxed)));
-            let count = slot.count();
-            let since = own.admitted.load(Relaxed);
-            let admitted = match count.window == own.window.load(Relaxed) {
-                true => count.admitted.saturating_sub(since),
-                false => count.admitted + slot.previous.load(Relaxed).saturating_sub(since),
-            };
-            let refused = slot.refused.load(Relaxed).wrapping_sub(own.refused.load(Relaxed));
-            mark(own, slot, now);
-            if admitted == 0 && refused == 0 {
-                own.set_rates(own.admitted_rate() / 4.0, 0.0);
-                return true;
-            }
-            let passed = passed_us.max(1) as f64;
-            let part = 1.0 - (-passed / RATE_TAU_US).exp();
-            #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough")]
-            let even = |before: f32, requests: u32| {
-                let rate = f64::from(requests) * 1e6 / passed;
-                (f64::from(before) + part * (rate - f64::from(before))) as f32
-            };
-            let asked = admitted.saturating_add(refused);
-            own.set_rates(even(own.admitted_rate(), admitted), even(own.asked_rate(), asked));
+            self.limiter.blocks.let_age(block, now);
+            measure(self.own(slot), slot, now);
             true
         });
         self.tended = tended;
@@ -196,25 +250,57 @@ impl Pusher {
 
     /// Tells again of everything that matters.
     fn resend(&self, now_us: u64, send: &mut impl FnMut(Record)) {
-        for place in &self.tended {
-            let slot = self.limiter.table.at(*place);
+        for one in &self.tended {
+            let slot = self.limiter.table.at(one.place);
             let (own, Some(rule)) = (self.own(slot), slot.rule()) else { continue };
             slot.roll(rule.window(now_us).0);
             let counted = slot.count().admitted.saturating_add(slot.previous.load(Relaxed));
             let matters =
                 f64::from(counted) >= f64::from(rule.limit()) / (2.0 * PUSH_DIVISOR * self.limiter.nodes());
-            let told_us = Tick::at(now_us).since_us(Tick(own.told.load(Relaxed)));
-            if matters && told_us >= PUSH_INTERVAL_US {
+            let told_us = Tick::at(now_us).after_us(Tick(own.told.load(Relaxed))).unsigned_abs();
+            let doubled = PUSH_INTERVAL_US.max((RESEND_INTERVAL_US << own.doublings.load(Relaxed)) / 2);
+            let is_new = slot.count().admitted > slot.told.load(Relaxed);
+            if matters && told_us >= if is_new { PUSH_INTERVAL_US } else { doubled } {
                 self.tell(slot, now_us, send);
             }
         }
     }
 }
 
+/// Whether a time has come that lies no further ahead than this: one that does was set before the clock was set back.
+fn has_come(at_us: u64, interval_us: u64, now_us: u64) -> bool {
+    now_us >= at_us || at_us - now_us > interval_us
+}
+
+fn measure(own: &Own, slot: &Slot, now: Tick) {
+    let passed_us = now.since_us(Tick(own.measured.load(Relaxed)));
+    let count = slot.count();
+    let since = own.admitted_then.load(Relaxed);
+    let admitted = match count.window == own.window_then.load(Relaxed) {
+        true => count.admitted.saturating_sub(since),
+        false => count.admitted.saturating_add(slot.previous.load(Relaxed).saturating_sub(since)),
+    };
+    let refused = slot.refused.load(Relaxed).wrapping_sub(own.refused_then.load(Relaxed));
+    mark(own, slot, now);
+    if admitted == 0 && refused == 0 {
+        own.set_rates(own.admitted_rate() / 4.0, 0.0);
+        return;
+    }
+    let passed = passed_us.max(1) as f64;
+    let part = 1.0 - (-passed / RATE_TAU_US).exp();
+    #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough")]
+    let even = |before: f32, requests: u32| {
+        let rate = f64::from(requests) * 1e6 / passed;
+        (f64::from(before) + part * (rate - f64::from(before))) as f32
+    };
+    let asked = admitted.saturating_add(refused);
+    own.set_rates(even(own.admitted_rate(), admitted), even(own.asked_rate(), asked));
+}
+
 fn mark(own: &Own, slot: &Slot, now: Tick) {
     let count = slot.count();
     own.measured.store(now.0, Relaxed);
-    own.admitted.store(count.admitted, Relaxed);
-    own.window.store(count.window, Relaxed);
-    own.refused.store(slot.refused.load(Relaxed), Relaxed);
+    own.admitted_then.store(count.admitted, Relaxed);
+    own.window_then.store(count.window, Relaxed);
+    own.refused_then.store(slot.refused.load(Relaxed), Relaxed);
 }

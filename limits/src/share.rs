@@ -3,7 +3,7 @@
 use crate::PUSH_INTERVAL_US;
 
 /// So many times over is what remains divided, among the nodes, to say how much a node may keep to itself.
-pub const PUSH_DIVISOR: f64 = 8.0;
+pub(crate) const PUSH_DIVISOR: f64 = 8.0;
 /// What a node that is not asked gets, as a part of the mean rate of its peers, so that it has something when it is.
 const FLOOR: f64 = 0.02;
 /// How long a datagram takes, and a node to heed it, in microseconds.
@@ -11,17 +11,17 @@ const WAY_US: f64 = 2_000.0;
 
 /// What is known of a peer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// What it admitted in this window, as it last said.
-    pub current: f64,
+    pub(crate) current: f64,
     /// What it admitted in the window before.
-    pub previous: f64,
+    pub(crate) previous: f64,
     /// At what rate it admits, a microsecond; 0 if it did not say lately.
-    pub admitted_rate: f64,
+    pub(crate) admitted_rate: f64,
     /// At what rate it is asked, a microsecond; 0 if it did not say lately.
-    pub asked_rate: f64,
+    pub(crate) asked_rate: f64,
     /// How long ago it spoke, in microseconds.
-    pub age_us: f64,
+    pub(crate) age_us: f64,
 }
 
 impl Peer {
@@ -52,39 +52,39 @@ impl Peer {
 
 /// What a node knows of a key.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Known {
+pub(crate) struct Known {
     /// What may be admitted in a window.
-    pub limit: f64,
+    pub(crate) limit: f64,
     /// The window's length in microseconds.
-    pub window_us: f64,
+    pub(crate) window_us: f64,
     /// How much of the window is gone, from 0 to 1.
-    pub gone: f64,
+    pub(crate) gone: f64,
     /// What this node admitted in this window.
-    pub current: f64,
+    pub(crate) current: f64,
     /// What it admitted in the window before.
-    pub previous: f64,
+    pub(crate) previous: f64,
     /// At what rate it admits, a microsecond.
-    pub admitted_rate: f64,
+    pub(crate) admitted_rate: f64,
     /// How many nodes share the limit, this one among them.
-    pub nodes: f64,
+    pub(crate) nodes: f64,
 }
 
 /// What a node may admit until it looks again.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Share {
+pub(crate) struct Share {
     /// At once.
-    pub budget: f64,
+    pub(crate) budget: f64,
     /// And more for each microsecond that passes, as the window before goes out of sight.
-    pub slope: f64,
+    pub(crate) slope: f64,
     /// What remains for all nodes together.
-    pub remaining: f64,
+    pub(crate) remaining: f64,
     /// This node's part of it, from 0 to 1.
-    pub weight: f64,
+    pub(crate) weight: f64,
 }
 
 impl Known {
     /// What this node may admit, by what its peers have said.
-    pub fn share(&self, peers: impl Iterator<Item = Peer> + Clone) -> Share {
+    pub(crate) fn share(&self, peers: impl Iterator<Item = Peer> + Clone) -> Share {
         let (mut current, mut previous) = (self.current, self.previous);
         for peer in peers.clone() {
             current += peer.current;

@@ -1,5 +1,5 @@
 //! Counts of keys for which the table has no room: a count-min sketch (Cormode and Muthukrishnan, "An improved data stream summary:
-//! the count-min sketch and its applications", 2005), which may count too much and never too little.
+//! the count-min sketch and its applications", 2005), which may count too much for a key, where others share its cells.
 
 use std::sync::atomic::{
     AtomicU64,
@@ -27,19 +27,19 @@ impl Sketch {
     pub(crate) fn acquire(&self, key: u64, rule: Rule, limit: f64, cost: u32, now_us: u64) -> bool {
         let (window, _) = rule.window(now_us);
         let cells = [0, 1].map(|row| {
-            let mixed = (key ^ row).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
-            &self.cells[usize::try_from(row * CELLS + mixed % CELLS).unwrap_or_default()]
+            &self.cells[usize::try_from(row * CELLS + mixed(key, row) % CELLS).unwrap_or_default()]
         });
-        let counts = cells.map(|cell| {
+        // A cell that another window has says nothing of this one.
+        let count = |cell: &AtomicU64| {
             let state = cell.load(Relaxed);
-            if state >> 32 == u64::from(window) { state & u64::from(u32::MAX) } else { 0 }
-        });
-        let admitted = counts[0].min(counts[1]) + u64::from(cost);
+            (state >> 32 == u64::from(window)).then_some(state & u64::from(u32::MAX))
+        };
+        let admitted = cells.into_iter().filter_map(count).min().unwrap_or_default() + u64::from(cost);
         if admitted as f64 > limit {
             return false;
         }
         for cell in cells {
-            // Another key's window may be in it: the greater number stays, and a count that gets lost is of a key that is rare.
+            // A window takes a cell over from another: what that one had counted is in its other cell, or lost.
             let next = u64::from(window) << 32 | admitted.min(u64::from(u32::MAX));
             let _ = cell.fetch_update(AcqRel, Relaxed, |state| {
                 (state >> 32 != u64::from(window) || state < next).then_some(next)
@@ -47,6 +47,14 @@ impl Sketch {
         }
         true
     }
+}
+
+/// The key's bits, mixed in another way for each row (the last steps of SplitMix64).
+fn mixed(key: u64, row: u64) -> u64 {
+    let mut bits = key.wrapping_add((row + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]

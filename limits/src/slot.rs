@@ -11,15 +11,20 @@ use std::sync::atomic::{
 
 use crate::{rule::Rule, time::Tick};
 
+/// Peers can't be told of it, since there is no block for it: in this window this node has its even part of the limit.
+pub(crate) const UNSHARED: u32 = 1 << 28;
 /// It waits for its push.
 pub(crate) const PENDING: u32 = 1 << 29;
 /// A peer has spoken since the epoch began.
 pub(crate) const STALE: u32 = 1 << 30;
 /// The pusher looks after it.
 pub(crate) const TENDED: u32 = 1 << 31;
-const FLAGS: u32 = PENDING | STALE | TENDED;
+const FLAGS: u32 = UNSHARED | PENDING | STALE | TENDED;
 
 const _: () = assert!(size_of::<Slot>() == 64 && Rule::WINDOW_MS_MAX & FLAGS == 0);
+
+/// For how long a key keeps a slot of which nothing is known yet.
+const JUST_COME_US: u64 = 1_000_000;
 
 /// One key's counters.
 #[derive(Debug, Default)]
@@ -44,7 +49,7 @@ pub(crate) struct Slot {
     /// The count at which they are to be told again.
     pub(crate) tell_at: AtomicU32,
     /// When the first request was admitted that they were not told of.
-    pub(crate) first: AtomicU32,
+    pub(crate) first_untold: AtomicU32,
     /// Where what peers have said of it is; 0: they have not.
     pub(crate) block: AtomicU32,
     limit: AtomicU32,
@@ -76,29 +81,43 @@ impl Slot {
         Count::of(self.state.load(Relaxed))
     }
 
-    /// Counts so many; gives what the count was before.
-    pub(crate) fn add(&self, cost: u32) -> Count {
-        Count::of(self.state.fetch_add(cost.into(), Relaxed))
+    /// Counts so many, if that keeps to the ceiling; gives what the count was before. What is refused is never in the count, not
+    /// even for a moment, in which the window could end.
+    pub(crate) fn reserve(&self, cost: u32, ceiling: f64) -> Option<Count> {
+        let add = |state: u64| {
+            let admitted = u64::from(Count::of(state).admitted) + u64::from(cost);
+            (admitted as f64 <= ceiling && admitted <= u64::from(u32::MAX)).then(|| state + u64::from(cost))
+        };
+        self.state.fetch_update(AcqRel, Relaxed, add).ok().map(Count::of)
     }
 
-    /// Takes so many back.
-    pub(crate) fn take_back(&self, cost: u32) {
-        self.state.fetch_sub(cost.into(), Relaxed);
+    /// Takes so many back, if they are in the count of this window.
+    pub(crate) fn take_back(&self, window: u32, cost: u32) {
+        let _ = self.state.fetch_update(AcqRel, Relaxed, |state| {
+            let count = Count::of(state);
+            (count.window == window && count.admitted >= cost).then(|| state - u64::from(cost))
+        });
     }
 
-    /// Begins this window, if the slot is in another; whoever does so keeps the count of the one before.
-    pub(crate) fn roll(&self, window: u32) {
+    /// Begins this window, if the slot is in an earlier one; whoever does so keeps the count of the one before. Whether the slot is
+    /// in it now: if not, it is in the one after already, since other threads' clocks may be a little ahead.
+    pub(crate) fn roll(&self, window: u32) -> bool {
         let before = self.state.load(Acquire);
         let count = Count::of(before);
-        if count.window == window {
-            return;
+        match window.wrapping_sub(count.window).cast_signed() {
+            0 => return true,
+            -1 => return false,
+            // A clock that was set back by more begins anew.
+            _ => {}
         }
         let next = Count { window, admitted: 0 }.state();
         if self.state.compare_exchange(before, next, AcqRel, Relaxed).is_ok() {
             let is_next = window == count.window.wrapping_add(1);
             self.previous.store(if is_next { count.admitted } else { 0 }, Relaxed);
             self.told.store(0, Relaxed);
+            self.lower(UNSHARED);
         }
+        true
     }
 
     /// Up to which count may be admitted at this time.
@@ -128,18 +147,21 @@ impl Slot {
     /// Says what it is limited to.
     pub(crate) fn set_rule(&self, rule: Rule) {
         self.limit.store(rule.limit(), Relaxed);
-        self.window_and_flags.fetch_and(FLAGS, AcqRel);
-        self.window_and_flags.fetch_or(rule.window_ms(), AcqRel);
+        let _ =
+            self.window_and_flags.fetch_update(AcqRel, Relaxed, |word| Some(word & FLAGS | rule.window_ms()));
     }
 
-    /// Which part of its limit counts for the key, in hundredths; none if it must keep its slot: half or more of its limit is used up,
-    /// or other nodes are told of it.
-    pub(crate) fn used(&self, now: Tick) -> Option<u64> {
-        if self.has(TENDED | PENDING) {
+    /// How much is lost if another key takes the slot, in hundredths of the limit; none if the key must keep it: half or more of its
+    /// limit is used up, other nodes are told of it, or it has only just come.
+    pub(crate) fn worth(&self, now: Tick) -> Option<u64> {
+        if self.has(TENDED | PENDING) || self.block.load(Relaxed) != 0 {
             return None;
         }
-        let Some(rule) = self.rule() else { return Some(0) };
-        if now.since_us(Tick(self.began.load(Relaxed))) > 2 * rule.window_us() {
+        let age_us = now.after_us(Tick(self.began.load(Relaxed)));
+        let Some(rule) = self.rule() else {
+            return (age_us.unsigned_abs() > JUST_COME_US).then_some(0);
+        };
+        if age_us.unsigned_abs() > 2 * rule.window_us() {
             return Some(0);
         }
         let counted = u64::from(self.count().admitted) + u64::from(self.previous.load(Relaxed));
@@ -147,7 +169,8 @@ impl Slot {
     }
 
     /// Forgets what the key before it has counted.
-    pub(crate) fn empty(&self) {
+    pub(crate) fn empty(&self, now: Tick) {
+        self.began.store(now.0, Relaxed);
         self.state.store(0, Relaxed);
         self.set_ceiling(0.0, 0.0);
         for word in [&self.previous, &self.told, &self.tell_at, &self.limit, &self.window_and_flags] {

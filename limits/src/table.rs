@@ -43,26 +43,30 @@ impl Table {
         self.find(key).or_else(|| self.take(key.get(), now))
     }
 
-    /// Takes a free slot for the key, or that of the key which has used the least of its limit, if that is less than half.
+    /// Takes a free slot for the key, or that of the key of which the least is lost.
     fn take(&self, key: u64, now: Tick) -> Option<u32> {
         let [one, other] = self.choices(key);
         let emptier = if self.free(other) > self.free(one) { [other, one] } else { [one, other] };
         let places = || emptier.into_iter().flat_map(|bucket| bucket..bucket + BUCKET);
-        let free = places().find(|place| self.slots[*place].key.load(Relaxed) == 0);
-        let least_used = || {
-            let used = places().filter_map(|place| Some((self.slots[place].used(now)?, place)));
-            used.min().map(|(_, place)| place)
+        let free = places().find(|place| self.slots[*place].key.load(Relaxed) == 0).map(|place| (0, place));
+        let least = || {
+            let worth = places().filter_map(|place| {
+                let before = self.slots[place].key.load(Acquire);
+                Some((self.slots[place].worth(now)?, before, place))
+            });
+            worth.min().map(|(_, before, place)| (before, place))
         };
-        let place = free.or_else(least_used)?;
+        let (before, place) = free.or_else(least)?;
         let slot = &self.slots[place];
-        let before = slot.key.load(Acquire);
-        if slot.key.compare_exchange(before, key, AcqRel, Relaxed).is_ok() {
-            slot.empty();
-        } else if slot.key.load(Acquire) != key {
-            // Another key was faster; the next request looks again.
-            return None;
+        // Another key may have come into it since it was looked at: then the next request looks again.
+        slot.key.compare_exchange(before, key, AcqRel, Relaxed).ok()?;
+        slot.empty(now);
+        // Another thread may have taken one for the same key: both keep to the first.
+        let first = self.choices(key).into_iter().find_map(|bucket| self.find_in(bucket, key));
+        if first != u32::try_from(place).ok() {
+            slot.key.store(0, Relaxed);
         }
-        u32::try_from(place).ok()
+        first
     }
 
     fn find_in(&self, bucket: usize, key: u64) -> Option<u32> {

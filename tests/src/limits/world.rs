@@ -131,10 +131,9 @@ impl World {
                 // It was polled since.
                 Event::Poll(_) => {}
                 Event::Deliver { to, peer, record } => {
-                    let node = &self.nodes[to];
-                    if node.limiter.receive(peer, &record, node.start_us + at_us) {
-                        self.poll(to, at_us);
-                    }
+                    let node = &mut self.nodes[to];
+                    node.pusher.receive(peer, &record, node.start_us + at_us);
+                    self.poll(to, at_us);
                 }
                 Event::Fault(fault) => self.befall(&fault),
             }
