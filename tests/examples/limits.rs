@@ -37,30 +37,33 @@ fn main() {
         }
         row("**all**", &all);
         for trouble in Trouble::ALL {
-            let (mut during, mut after) = (Sum::default(), Sum::default());
+            let mut sums = [(); 3].map(|()| Sum::default());
             for (_, limit, window_ms) in LIMITS {
                 for seed in 1..=SEEDS {
                     let figures = measure_trouble(trouble, nodes, (limit, window_ms), seed);
-                    during.add(&figures.0);
-                    after.add(&figures.1);
+                    sums.iter_mut().zip(&figures).for_each(|(sum, figures)| sum.add(figures));
                 }
             }
-            row(trouble.name(), &during);
-            row("… and after it", &after);
+            for (part, sum) in ["until it is known", "from then on", "after it"].iter().zip(&sums) {
+                row(&format!("{}, {part}", trouble.name()), sum);
+            }
         }
     }
 }
 
 fn row(name: &str, sum: &Sum) {
-    let worst = |of: fn(&Figures) -> u64, few| sum.worst(of, few);
+    let worst = |of: fn(&Figures) -> u64| match sum.requests(of) {
+        0 => format!("{:.1}", sum.percent(of)),
+        requests => format!("{:.1}; {requests} of 10", sum.percent(of)),
+    };
     let records = sum.mean(|figures| figures.records);
     println!(
         "| {name} | {:.2} | {} | {} | {:.2} | {} | {} |",
         sum.mean(|figures| figures.over_mean),
-        worst(|figures| figures.over_cold, 6),
-        worst(|figures| figures.over_warm, 2),
+        worst(|figures| figures.over_cold),
+        worst(|figures| figures.over_warm),
         sum.mean(|figures| figures.under_mean),
-        worst(|figures| figures.under_worst, 2),
+        worst(|figures| figures.under_worst),
         if records == 0.0 { String::new() } else { format!("{records:.0}") },
     );
 }

@@ -17,6 +17,8 @@ pub const LIMITS: [(&str, u32, u32); 5] = [
     ("1k/s", 1_000, 1_000),
     ("10k/s", 10_000, 1_000),
 ];
+/// Below it, what is too much is told in requests.
+pub const FEW: u32 = 100;
 /// Windows of a run.
 const WINDOWS: u64 = 32;
 /// After which time nodes know who reaches whom.
@@ -100,19 +102,15 @@ impl Sum {
         self.0.iter().map(of).sum::<f64>() / self.0.len().max(1) as f64
     }
 
-    /// The worst of a figure in percent of the limit, of runs in which it was more than a few requests.
-    pub fn percent(&self, of: fn(&Figures) -> u64, few: u64) -> f64 {
-        let more = self.0.iter().filter(|figures| of(figures) > few);
-        more.map(|figures| of(figures) as f64 * 100.0 / f64::from(figures.limit)).fold(0.0, f64::max)
+    /// The worst of a figure in percent of the limit, of limits of [`FEW`] and more, of which a request is a percent or less.
+    pub fn percent(&self, of: fn(&Figures) -> u64) -> f64 {
+        let many = self.0.iter().filter(|figures| figures.limit >= FEW);
+        many.map(|figures| of(figures) as f64 * 100.0 / f64::from(figures.limit)).fold(0.0, f64::max)
     }
 
-    /// The same in words: where it was nowhere more than a few, how many it was.
-    pub fn worst(&self, of: fn(&Figures) -> u64, few: u64) -> String {
-        let percent = self.percent(of, few);
-        match self.0.iter().map(of).max().unwrap_or_default() {
-            count if percent == 0.0 => format!("{count} requests"),
-            _ => format!("{percent:.1}"),
-        }
+    /// The worst of a figure in requests, of limits below [`FEW`].
+    pub fn requests(&self, of: fn(&Figures) -> u64) -> u64 {
+        self.0.iter().filter(|figures| figures.limit < FEW).map(of).max().unwrap_or_default()
     }
 }
 
@@ -156,13 +154,13 @@ impl Trouble {
     }
 }
 
-/// What came of it: from when the nodes know of it on, and once it is over.
+/// What came of it: until the nodes know of it, from then on, and once it is over.
 pub fn measure_trouble(
     trouble: Trouble,
     nodes: usize,
     (limit, window_ms): (u32, u32),
     seed: u64,
-) -> (Figures, Figures) {
+) -> [Figures; 3] {
     let rule = Rule::new(limit, window_ms).expect("it is one");
     let window_us = u64::from(window_ms) * 1_000;
     // It begins with a window, is known a second later, and what was admitted before that is out of sight two windows later.
@@ -182,12 +180,5 @@ pub fn measure_trouble(
         }
     };
     let windows = run(Scenario::Uniform, nodes, rule, WINDOWS, Net::default(), faults, seed).windows;
-    match trouble {
-        Trouble::Restart => {
-            (windows.figures(limit, from..from + 2), windows.figures(limit, from + 2..WINDOWS))
-        }
-        Trouble::One | Trouble::All => {
-            (windows.figures(limit, from + known..to), windows.figures(limit, to + known..WINDOWS))
-        }
-    }
+    [from..from + known, from + known..to, to..WINDOWS].map(|part| windows.figures(limit, part))
 }
