@@ -69,7 +69,11 @@ impl Pusher {
             },
         };
         let slot = limiter.table.at(place);
-        if !self.tend(place, now) || !limiter.blocks.hear(slot.block.load(Relaxed), peer, record, now) {
+        // Another key may have taken the slot meanwhile: the block is that one's then.
+        if !self.tend(place, now) || self.own(slot).key.load(Relaxed) != record.key.get() {
+            return;
+        }
+        if !limiter.blocks.hear(slot.block.load(Relaxed), peer, record, now) {
             return;
         }
         let Some(rule) = slot.rule() else { return };
