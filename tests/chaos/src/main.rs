@@ -215,13 +215,13 @@ fn matrix(names: &[String], cluster: Wanted, runs: u64, first: u64, keep: &Path)
 fn soak(cluster: Wanted, minutes: usize, seed: u64) -> bool {
     let soaked = soak::soak(cluster.site(), cluster.nodes.into(), minutes, seed);
     let mut held = soaked.failed == 0 && soaked.violations.is_empty();
-    println!("\n| node | | mean | an hour | |\n|---|---|---|---|---|");
+    println!("\n| node | | floor of the first third | of the last | |\n|---|---|---|---|---|");
     for (number, needs) in (1..).zip(&soaked.needs) {
         for (name, need) in Needs::ALL {
             let values: Vec<u64> = needs.iter().map(need).collect();
-            let Some(Trend { mean, per_hour, grows }) = soak::trend(&values) else { continue };
+            let Some(Trend { first, last, grows }) = soak::trend(&values) else { continue };
             let verdict = if grows { "**growing**" } else { "flat" };
-            println!("| node{number} | {name} | {mean:.0} | {per_hour:+.0} | {verdict} |");
+            println!("| node{number} | {name} | {first} | {last} | {verdict} |");
             held &= !grows;
         }
     }
