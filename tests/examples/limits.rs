@@ -2,7 +2,7 @@
 //!
 //! `limits [--each] [NODES …]`; with `--each`, every limit in a row of its own.
 
-use phalanx_tests::limits::{Figures, LIMITS, Net, Scenario, Sum, Trouble, measure, measure_trouble};
+use phalanx_tests::limits::{Figures, LIMITS, Net, Runs, Scenario, Trouble, measure, measure_trouble};
 
 /// Runs of each scenario at each limit.
 const SEEDS: u64 = 5;
@@ -17,11 +17,11 @@ fn main() {
             "| scenario | over mean, % | worst cold, % | worst warm, % | under mean, % | worst, % | records a second and node |"
         );
         println!("|---|---|---|---|---|---|---|");
-        let mut all = Sum::default();
+        let mut all = Runs::default();
         for scenario in Scenario::ALL {
-            let mut sum = Sum::default();
+            let mut sum = Runs::default();
             for (name, limit, window_ms) in LIMITS {
-                let mut one = Sum::default();
+                let mut one = Runs::default();
                 (1..=SEEDS).for_each(|seed| {
                     one.add(&measure(scenario, nodes, (limit, window_ms), &Net::default(), seed));
                 });
@@ -37,7 +37,7 @@ fn main() {
         }
         row("**all**", &all);
         for trouble in Trouble::ALL {
-            let mut sums = [(); 3].map(|()| Sum::default());
+            let mut sums = [(); 3].map(|()| Runs::default());
             for (_, limit, window_ms) in LIMITS {
                 for seed in 1..=SEEDS {
                     let figures = measure_trouble(trouble, nodes, (limit, window_ms), seed);
@@ -51,7 +51,7 @@ fn main() {
     }
 }
 
-fn row(name: &str, sum: &Sum) {
+fn row(name: &str, sum: &Runs) {
     let worst = |of: fn(&Figures) -> u64| match sum.requests(of) {
         0 => format!("{:.1}", sum.percent(of)),
         requests => format!("{:.1}; {requests} of 10", sum.percent(of)),

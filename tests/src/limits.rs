@@ -6,7 +6,7 @@ mod scenario;
 mod world;
 
 pub use self::{
-    measure::{FEW, Figures, LIMITS, Sum, Trouble, Windows, measure, measure_trouble},
+    measure::{FEW, Figures, LIMITS, Runs, Trouble, Windows, measure, measure_trouble},
     scenario::{Arrival, Scenario},
     world::{Fault, Net, World, run},
 };

@@ -1,11 +1,11 @@
 //! Rate limits of simulated clusters: how far they may be off. What they are measured by is printed by `cargo run --release -p tests
 //! --example limits`, and in docs/rate-limits.md.
 
-use phalanx_tests::limits::{Figures, LIMITS, Net, Scenario, Sum, Trouble, measure, measure_trouble};
+use phalanx_tests::limits::{Figures, LIMITS, Net, Runs, Scenario, Trouble, measure, measure_trouble};
 
 /// Of all scenarios at all limits but the highest, whose runs take as long as all others together.
-fn measured(nodes: usize, net: &Net) -> Sum {
-    let mut sum = Sum::default();
+fn measured(nodes: usize, net: &Net) -> Runs {
+    let mut sum = Runs::default();
     for scenario in Scenario::ALL {
         for (_, limit, window_ms) in LIMITS.into_iter().filter(|(_, limit, _)| *limit <= 1_000) {
             sum.add(&measure(scenario, nodes, (limit, window_ms), net, 1));
@@ -52,7 +52,7 @@ fn a_seed_gives_the_same_run_twice() {
 #[test]
 fn nodes_that_are_cut_off_have_their_part_and_no_more() {
     for trouble in Trouble::ALL {
-        let mut sums = [(); 3].map(|()| Sum::default());
+        let mut sums = [(); 3].map(|()| Runs::default());
         for (_, limit, window_ms) in LIMITS.into_iter().filter(|(_, limit, _)| (100..=1_000).contains(limit))
         {
             let figures = measure_trouble(trouble, 3, (limit, window_ms), 1);

@@ -50,13 +50,13 @@ pub struct Figures {
     pub under_mean: f64,
     /// Too little in the worst window, in requests.
     pub under_worst: u64,
-    /// Records that each node sent, a second.
+    /// Records that each node sent, a second; what goes to several peers counts for each.
     pub records: f64,
 }
 
 /// The figures of several runs.
 #[derive(Debug, Clone, Default)]
-pub struct Sum(Vec<Figures>);
+pub struct Runs(Vec<Figures>);
 
 impl Windows {
     /// For so many windows.
@@ -86,7 +86,7 @@ impl Windows {
     }
 }
 
-impl Sum {
+impl Runs {
     /// Takes a run's figures.
     pub fn add(&mut self, figures: &Figures) {
         self.0.push(*figures);
