@@ -24,6 +24,8 @@ pub(crate) struct Own {
     pub(crate) window_then: AtomicU32,
     pub(crate) admitted_then: AtomicU32,
     pub(crate) refused_then: AtomicU32,
+    /// The last window that was looked back from.
+    pub(crate) judged: AtomicU32,
     /// When peers were last told.
     pub(crate) told: AtomicU32,
     /// How often they were told the same since.
@@ -160,8 +162,21 @@ impl Blocks {
         window: u32,
         now: Tick,
     ) -> impl Iterator<Item = share::Peer> + Clone + '_ {
+        self.peers_by_number(block, window, now).map(|(_, peer)| peer)
+    }
+
+    /// The same, each with the peer's number.
+    pub(crate) fn peers_by_number(
+        &self,
+        block: u32,
+        window: u32,
+        now: Tick,
+    ) -> impl Iterator<Item = (usize, share::Peer)> + Clone + '_ {
         let heard = if block == 0 { &[] } else { self.heard_in(block) };
-        heard.iter().filter_map(move |heard| heard.in_window(window, now))
+        heard
+            .iter()
+            .enumerate()
+            .filter_map(move |(number, heard)| Some((number, heard.in_window(window, now)?)))
     }
 }
 

@@ -22,12 +22,14 @@ mod sketch;
 mod slot;
 mod table;
 mod time;
+mod usage;
 pub mod wire;
 
 pub use limiter::{Decision, Limiter, Settings};
-pub use pusher::Pusher;
+pub use pusher::{Judged, Pusher};
 pub use record::Record;
-pub use rule::Rule;
+pub use rule::{Rule, Scope};
+pub use usage::{Peer, Usage};
 
 /// Between two looks at what may be admitted, at the most.
 pub const EPOCH_US: u64 = 5_000;

@@ -3,7 +3,7 @@
 use std::{
     num::NonZeroU64,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{
             AtomicU32,
             Ordering::{AcqRel, Relaxed},
@@ -16,7 +16,7 @@ use crossbeam_queue::ArrayQueue;
 use crate::{
     EPOCH_US, Pusher,
     block::Blocks,
-    rule::Rule,
+    rule::{Rule, Scope},
     share::{Known, PUSH_DIVISOR, Share},
     sketch::Sketch,
     slot::{PENDING, STALE, Slot, UNSHARED},
@@ -58,29 +58,33 @@ pub enum Decision {
 /// The counters of a node. Threads share it.
 #[derive(Debug)]
 pub struct Limiter {
+    settings: Settings,
+    /// Made with the first request that is counted: where nothing is limited, nothing is needed.
+    held: OnceLock<Held>,
+    /// How many nodes share the limits, this one among them.
+    nodes: AtomicU32,
+    /// Which part of a limit these nodes have together, as the bits of an f32.
+    part: AtomicU32,
+}
+
+/// What counts.
+#[derive(Debug)]
+pub(crate) struct Held {
     pub(crate) table: Table,
     pub(crate) blocks: Blocks,
     sketch: Sketch,
     /// Slots that peers are to be told of.
     pub(crate) due: ArrayQueue<u32>,
-    /// How many nodes share the limits, this one among them.
-    nodes: AtomicU32,
-    /// Which part of a limit these nodes have together, as the bits of an f32.
-    part: AtomicU32,
-    seed: u64,
 }
 
 impl Limiter {
     /// One that has counted nothing, and who tells its peers of it. It is alone until it is told otherwise.
     pub fn new(settings: Settings) -> (Arc<Self>, Pusher) {
         let limiter = Arc::new(Self {
-            table: Table::new(settings.keys),
-            blocks: Blocks::new(settings.shared_keys, settings.peers),
-            sketch: Sketch::new(),
-            due: ArrayQueue::new(settings.shared_keys.max(1)),
+            settings,
+            held: OnceLock::new(),
             nodes: AtomicU32::new(1),
             part: AtomicU32::new(1.0_f32.to_bits()),
-            seed: settings.seed,
         });
         let pusher = Pusher::new(limiter.clone());
         (limiter, pusher)
@@ -93,6 +97,26 @@ impl Limiter {
         self.part.store(part.to_bits(), Relaxed);
     }
 
+    /// Whether these nodes have but a part of the limits.
+    pub fn is_cut_off(&self) -> bool {
+        self.part() < 1.0
+    }
+
+    /// What counts, made if it is not there yet.
+    pub(crate) fn held(&self) -> &Held {
+        self.held.get_or_init(|| Held {
+            table: Table::new(self.settings.keys),
+            blocks: Blocks::new(self.settings.shared_keys, self.settings.peers),
+            sketch: Sketch::new(),
+            due: ArrayQueue::new(self.settings.shared_keys.max(1)),
+        })
+    }
+
+    /// What counts, if anything was counted yet.
+    pub(crate) fn held_if_any(&self) -> Option<&Held> {
+        self.held.get()
+    }
+
     pub(crate) fn nodes(&self) -> f64 {
         self.nodes.load(Relaxed).into()
     }
@@ -101,9 +125,15 @@ impl Limiter {
         f32::from_bits(self.part.load(Relaxed)).into()
     }
 
+    /// What these nodes may admit together.
+    fn limit(&self, rule: Rule) -> f64 {
+        let part = if rule.scope() == Scope::Cluster { self.part() } else { 1.0 };
+        f64::from(rule.limit()) * part
+    }
+
     /// This node's part of a limit where nobody tells it of the others.
     fn even_part(&self, rule: Rule) -> f64 {
-        f64::from(rule.limit()) * self.part() / self.nodes()
+        if rule.scope() == Scope::Node { self.limit(rule) } else { self.limit(rule) / self.nodes() }
     }
 
     /// Asks for a request of this cost, which is 1 for most, under this key's limit.
@@ -120,17 +150,12 @@ impl Limiter {
         now_us: u64,
         is_due: &mut bool,
     ) -> Decision {
-        let now = Tick::at(now_us);
-        let Some(place) = self.table.find_or_take(key, now) else {
+        let (now, table) = (Tick::at(now_us), &self.held().table);
+        let Some(place) = table.find_or_take(key, now) else {
             return self.acquire_without_slot(key, rule, cost, now_us);
         };
-        let slot = self.table.at(place);
-        if slot.rule() != Some(rule) {
-            slot.set_rule(rule);
-            self.begin_epoch(slot, rule, now_us);
-        } else if is_over(slot, rule, now, now_us) {
-            self.begin_epoch(slot, rule, now_us);
-        }
+        let slot = table.at(place);
+        self.keep_up(slot, rule, now_us);
         let ceiling = slot.ceiling(now);
         let Some(before) = slot.reserve(cost, ceiling) else {
             slot.refused.fetch_add(cost, Relaxed);
@@ -151,16 +176,42 @@ impl Limiter {
 
     /// What is decided where the table has no room: by this node's even part of the limit, since nobody is told of it.
     fn acquire_without_slot(&self, key: NonZeroU64, rule: Rule, cost: u32, now_us: u64) -> Decision {
-        if self.sketch.acquire(key.get(), rule, self.even_part(rule), cost, now_us) {
+        if self.held().sketch.acquire(key.get(), rule, self.even_part(rule), cost, now_us) {
             return Decision::Admit { remaining: 0 };
         }
-        Decision::Refuse { retry_after_us: rule.window_us() - now_us % rule.window_us() }
+        Decision::Refuse { retry_after_us: rule.left_us(now_us) }
+    }
+
+    /// Counts so much more under a key that has been asked for, whether or not it may: what a request turns out to have cost.
+    ///
+    /// `is_due` becomes true if the [`Pusher`] is to be polled now.
+    pub fn charge(&self, key: NonZeroU64, rule: Rule, cost: u32, now_us: u64, is_due: &mut bool) {
+        let table = &self.held().table;
+        let Some(place) = table.find(key) else { return };
+        let slot = table.at(place);
+        self.keep_up(slot, rule, now_us);
+        let before = slot.add(cost);
+        if before.admitted == slot.told.load(Relaxed) {
+            slot.first_untold.store(Tick::at(now_us).0, Relaxed);
+        }
+        *is_due |= self.tell_if_due(place, slot, before.admitted.saturating_add(cost));
     }
 
     /// Takes back a request that was admitted in this window, and refused by another limit.
     pub fn take_back(&self, key: NonZeroU64, rule: Rule, cost: u32, now_us: u64) {
-        if let Some(place) = self.table.find(key) {
-            self.table.at(place).take_back(rule.window(now_us).0, cost);
+        let table = &self.held().table;
+        if let Some(place) = table.find(key) {
+            table.at(place).take_back(rule.window(now_us).0, cost);
+        }
+    }
+
+    /// Has the slot be limited by this rule, in the present epoch and window.
+    fn keep_up(&self, slot: &Slot, rule: Rule, now_us: u64) {
+        if slot.rule() != Some(rule) {
+            slot.set_rule(rule);
+            self.begin_epoch(slot, rule, now_us);
+        } else if is_over(slot, rule, Tick::at(now_us), now_us) {
+            self.begin_epoch(slot, rule, now_us);
         }
     }
 
@@ -170,7 +221,7 @@ impl Limiter {
             && admitted > slot.told.load(Relaxed)
             && !slot.has(PENDING)
             && slot.raise(PENDING)
-            && self.due.push(place).inspect_err(|_| slot.lower(PENDING)).is_ok()
+            && self.held().due.push(place).inspect_err(|_| slot.lower(PENDING)).is_ok()
     }
 
     /// Looks anew at what this node may admit.
@@ -194,24 +245,27 @@ impl Limiter {
         let share = self.share(slot, rule, gone, window, admitted, now);
         let chance = if share.weight < 1.0 && share.remaining >= 1.0 { self.chance(slot, now) } else { 0.0 };
         slot.set_ceiling(f64::from(admitted) + share.budget + chance, share.slope);
-        slot.tell_at.store(self.tell_at(slot, share.remaining, admitted), Relaxed);
+        let is_told = rule.scope() != Scope::Node;
+        slot.tell_at
+            .store(if is_told { self.tell_at(slot, share.remaining, admitted) } else { u32::MAX }, Relaxed);
     }
 
     fn share(&self, slot: &Slot, rule: Rule, gone: f64, window: u32, admitted: u32, now: Tick) -> Share {
-        // A block that is another key's still is none.
+        let blocks = &self.held().blocks;
         let block = slot.block.load(Relaxed);
-        let block =
-            if self.blocks.own(block).key.load(Relaxed) == slot.key.load(Relaxed) { block } else { 0 };
+        // A block that is another key's still is none; and what a node has by itself is nobody else's business.
+        let is_its = blocks.own(block).key.load(Relaxed) == slot.key.load(Relaxed);
+        let block = if is_its && rule.scope() != Scope::Node { block } else { 0 };
         let known = Known {
-            limit: f64::from(rule.limit()) * self.part(),
+            limit: self.limit(rule),
             window_us: rule.window_us() as f64,
             gone,
             current: admitted.into(),
             previous: slot.previous.load(Relaxed).into(),
-            admitted_rate: f64::from(self.blocks.own(block).admitted_rate()) / 1e6,
+            admitted_rate: f64::from(blocks.own(block).admitted_rate()) / 1e6,
             nodes: self.nodes(),
         };
-        known.share(self.blocks.peers(block, window, now))
+        known.share(blocks.peers(block, window, now))
     }
 
     /// At which count peers are to be told: once what they were not told is their part of what remains, divided.
@@ -231,7 +285,7 @@ impl Limiter {
 
     /// A number from 0 to 1, which is another for each epoch: the parts of requests that nodes may admit come to whole ones, over time.
     fn chance(&self, slot: &Slot, now: Tick) -> f64 {
-        let mut bits = slot.key.load(Relaxed) ^ self.seed ^ u64::from(now.0) << 32;
+        let mut bits = slot.key.load(Relaxed) ^ self.settings.seed ^ u64::from(now.0) << 32;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64

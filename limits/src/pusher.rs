@@ -6,9 +6,9 @@ use std::{
 };
 
 use crate::{
-    Limiter, PUSH_INTERVAL_US, RATE_INTERVAL_US, RESEND_INTERVAL_US, Record,
+    Limiter, PUSH_INTERVAL_US, RATE_INTERVAL_US, RESEND_INTERVAL_US, Record, Scope,
     block::Own,
-    limiter::EPOCH_MIN_US,
+    limiter::{EPOCH_MIN_US, Held},
     share::PUSH_DIVISOR,
     slot::{PENDING, STALE, Slot, TENDED, UNSHARED},
     time::Tick,
@@ -22,6 +22,8 @@ const PUSHES_IN_A_ROW: u64 = 32;
 const FORGOTTEN_US: u64 = 50 * RESEND_INTERVAL_US;
 /// Resends of a key that has not changed come at intervals that double, so many times.
 const DOUBLINGS_MAX: u32 = 4;
+/// How long after the end of a window, at the most, all that was admitted in it has been heard.
+const HEARD_US: u64 = 100_000;
 /// Requests that were not told of, of which a rate can be told, and in which time at the least.
 const RATE_REQUESTS_MIN: u32 = 8;
 const RATE_TIME_MIN_US: u64 = 500;
@@ -43,37 +45,61 @@ pub struct Pusher {
     waiting: Vec<u32>,
     rates_at_us: u64,
     resend_at_us: u64,
+    judged: Judged,
+}
+
+/// What windows that are over have come to, all nodes together, as far as this node has heard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// What was admitted.
+    pub admitted: u64,
+    /// What of it was more than the limit.
+    pub over: u64,
+}
+
+impl Judged {
+    fn add(&mut self, more: Self) {
+        self.admitted += more.admitted;
+        self.over += more.over;
+    }
 }
 
 impl Pusher {
     pub(crate) fn new(limiter: Arc<Limiter>) -> Self {
-        Self { limiter, tended: Vec::new(), waiting: Vec::new(), rates_at_us: 0, resend_at_us: 0 }
+        Self {
+            limiter,
+            tended: Vec::new(),
+            waiting: Vec::new(),
+            rates_at_us: 0,
+            resend_at_us: 0,
+            judged: Judged::default(),
+        }
     }
 
     /// Takes what this peer, by its number, says of a key. It is to be polled afterwards.
     ///
     /// A peer that starts anew has counted nothing: it must come under another number, and its former one be forgotten two windows later.
     pub fn receive(&mut self, peer: usize, record: &Record, now_us: u64) {
-        if !self.limiter.blocks.has_peer(peer) {
+        let limiter = self.limiter.clone();
+        let (now, held) = (Tick::at(now_us), limiter.held());
+        if !held.blocks.has_peer(peer) {
             return;
         }
-        let now = Tick::at(now_us);
-        let limiter = self.limiter.clone();
-        let place = match limiter.table.find(record.key) {
+        let place = match held.table.find(record.key) {
             Some(place) => place,
             // Nobody's slot is taken for a key that there is no block for.
-            None if limiter.blocks.is_used_up() => return,
-            None => match limiter.table.find_or_take(record.key, now) {
+            None if held.blocks.is_used_up() => return,
+            None => match held.table.find_or_take(record.key, now) {
                 Some(place) => place,
                 None => return,
             },
         };
-        let slot = limiter.table.at(place);
+        let slot = held.table.at(place);
         // Another key may have taken the slot meanwhile: the block is that one's then.
         if !self.tend(place, now) || self.own(slot).key.load(Relaxed) != record.key.get() {
             return;
         }
-        if !limiter.blocks.hear(slot.block.load(Relaxed), peer, record, now) {
+        if !held.blocks.hear(slot.block.load(Relaxed), peer, record, now) {
             return;
         }
         let Some(rule) = slot.rule() else { return };
@@ -88,12 +114,15 @@ impl Pusher {
 
     /// Forgets what this peer has said.
     pub fn forget(&mut self, peer: usize) {
-        self.limiter.blocks.forget(peer);
+        if let Some(held) = self.limiter.held_if_any() {
+            held.blocks.forget(peer);
+        }
     }
 
     /// Hands over what the other nodes are to be told now. Gives when it wants to be polled again, in microseconds since the Unix
     /// epoch, if nothing is due before; none: not before something is.
     pub fn poll(&mut self, now_us: u64, mut send: impl FnMut(Record)) -> Option<u64> {
+        self.limiter.held_if_any()?;
         self.take_up(now_us);
         if has_come(self.rates_at_us, RATE_INTERVAL_US, now_us) {
             self.rates_at_us = now_us + RATE_INTERVAL_US;
@@ -112,12 +141,12 @@ impl Pusher {
     }
 
     fn take_up(&mut self, now_us: u64) {
-        while let Some(place) = self.limiter.due.pop() {
+        while let Some(place) = self.held().due.pop() {
             if self.tend(place, Tick::at(now_us)) {
                 self.waiting.push(place);
                 continue;
             }
-            let slot = self.limiter.table.at(place);
+            let slot = self.held().table.at(place);
             slot.raise(UNSHARED);
             slot.lower(PENDING);
             if let Some(rule) = slot.rule() {
@@ -128,7 +157,8 @@ impl Pusher {
 
     /// Sees to it that this slot is looked after, and has a block for its key. False if there is none.
     fn tend(&mut self, place: u32, now: Tick) -> bool {
-        let (slot, blocks) = (self.limiter.table.at(place), &self.limiter.blocks);
+        let limiter = self.limiter.clone();
+        let (slot, blocks) = (limiter.held().table.at(place), &limiter.held().blocks);
         let (key, block) = (slot.key.load(Relaxed), slot.block.load(Relaxed));
         if block != 0 {
             // One of a key that had the slot before goes with the next measurement.
@@ -146,8 +176,12 @@ impl Pusher {
         true
     }
 
+    fn held(&self) -> &Held {
+        self.limiter.held()
+    }
+
     fn own(&self, slot: &Slot) -> &Own {
-        self.limiter.blocks.own(slot.block.load(Relaxed))
+        self.held().blocks.own(slot.block.load(Relaxed))
     }
 
     /// How long pushes of this slot have been paid for already: one in each interval over time, and several in a row after a rest (the
@@ -162,7 +196,7 @@ impl Pusher {
     fn push(&mut self, now_us: u64, send: &mut impl FnMut(Record)) -> Option<u64> {
         let (mut waiting, mut next) = (std::mem::take(&mut self.waiting), None);
         waiting.retain(|place| {
-            let slot = self.limiter.table.at(*place);
+            let slot = self.held().table.at(*place);
             let too_soon_us = |this: &Self| {
                 let paid_us = this.paid_us(slot, Tick::at(now_us));
                 paid_us.saturating_sub((PUSHES_IN_A_ROW - 1) * PUSH_INTERVAL_US)
@@ -223,22 +257,46 @@ impl Pusher {
     /// Measures the rates of all that is tended, and lets go of what nobody asks for any more.
     fn measure(&mut self, now_us: u64) {
         let now = Tick::at(now_us);
-        let mut tended = std::mem::take(&mut self.tended);
+        let (mut tended, mut judged) = (std::mem::take(&mut self.tended), self.judged);
         tended.retain(|one| {
-            let slot = self.limiter.table.at(one.place);
+            let slot = self.held().table.at(one.place);
             let block = slot.block.load(Relaxed);
             if slot.key.load(Relaxed) != one.key || self.is_over(slot, now_us) {
                 // First the block: as long as the slot is tended, no other key takes it.
                 slot.block.store(0, Relaxed);
-                self.limiter.blocks.give_back(block);
+                self.held().blocks.give_back(block);
                 slot.lower(TENDED);
                 return false;
             }
-            self.limiter.blocks.let_age(block, now);
+            self.held().blocks.let_age(block, now);
+            judged.add(self.judge(slot, now_us));
             measure(self.own(slot), slot, now);
             true
         });
-        self.tended = tended;
+        (self.tended, self.judged) = (tended, judged);
+    }
+
+    /// What windows that are over have come to, for those keys that nodes tell each other of.
+    pub fn judged(&self) -> Judged {
+        self.judged
+    }
+
+    /// What the window before has come to, told once, when all of it can have been heard.
+    fn judge(&self, slot: &Slot, now_us: u64) -> Judged {
+        let Some(rule) = slot.rule() else { return Judged::default() };
+        let (window, gone) = rule.window(now_us);
+        let heard_us = HEARD_US.min(rule.window_us() / 2) as f64;
+        let own = self.own(slot);
+        if gone * (rule.window_us() as f64) < heard_us || own.judged.load(Relaxed) == window {
+            return Judged::default();
+        }
+        slot.roll(window);
+        own.judged.store(window, Relaxed);
+        let peers = self.held().blocks.peers(slot.block.load(Relaxed), window, Tick::at(now_us));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "they were u32")]
+        let by_peers = peers.map(|peer| peer.previous as u64).sum::<u64>();
+        let admitted = u64::from(slot.previous.load(Relaxed)) + by_peers;
+        Judged { admitted, over: admitted.saturating_sub(rule.limit().into()) }
     }
 
     /// Whether neither this node nor a peer counts anything for the key any more.
@@ -247,16 +305,16 @@ impl Pusher {
             slot.roll(rule.window(now_us).0);
         }
         let counted = slot.count().admitted.saturating_add(slot.previous.load(Relaxed));
-        let heard =
-            self.limiter.blocks.heard_within(slot.block.load(Relaxed), FORGOTTEN_US, Tick::at(now_us));
+        let heard = self.held().blocks.heard_within(slot.block.load(Relaxed), FORGOTTEN_US, Tick::at(now_us));
         counted == 0 && self.own(slot).asked_rate() == 0.0 && !heard && !slot.has(PENDING)
     }
 
     /// Tells again of everything that matters.
     fn resend(&self, now_us: u64, send: &mut impl FnMut(Record)) {
         for one in &self.tended {
-            let slot = self.limiter.table.at(one.place);
-            let (own, Some(rule)) = (self.own(slot), slot.rule()) else { continue };
+            let slot = self.held().table.at(one.place);
+            let shared = slot.rule().filter(|rule| rule.scope() != Scope::Node);
+            let (own, Some(rule)) = (self.own(slot), shared) else { continue };
             slot.roll(rule.window(now_us).0);
             let counted = slot.count().admitted.saturating_add(slot.previous.load(Relaxed));
             let matters =

@@ -1,22 +1,46 @@
-//! What is allowed: so many requests in a window.
+//! What is allowed: so many requests in a window, and who shares them.
+
+/// Who shares a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Scope {
+    /// All nodes together. Those that are cut off from the most have their part of it.
+    #[default]
+    Cluster,
+    /// All nodes together that reach each other. Those that are cut off have all of it anew.
+    Reachable,
+    /// Each node has all of it by itself.
+    Node,
+}
 
 /// So many requests in each window of a length, windows being aligned to the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rule {
     limit: u32,
     window_ms: u32,
+    scope: Scope,
 }
+
+/// Where a packed rule's scope is: above the limit, and above the window's length.
+const SCOPE_BIT_OF_LIMIT: u32 = 1 << 31;
+const SCOPE_BIT_OF_WINDOW: u32 = 1 << 27;
 
 impl Rule {
     /// The largest limit, in requests.
     pub const LIMIT_MAX: u32 = 1 << 30;
     /// The longest window, in milliseconds: a day.
     pub const WINDOW_MS_MAX: u32 = 86_400_000;
+    /// The bits of a packed rule's second word that are not the rule's.
+    pub(crate) const FREE_BITS: u32 = !((SCOPE_BIT_OF_WINDOW << 1) - 1);
 
-    /// So many requests in so many milliseconds; none if one of them is 0 or too large.
+    /// So many requests in so many milliseconds, for all nodes together; none if one of the numbers is 0 or too large.
     pub fn new(limit: u32, window_ms: u32) -> Option<Self> {
         let fits = (1..=Self::LIMIT_MAX).contains(&limit) && (1..=Self::WINDOW_MS_MAX).contains(&window_ms);
-        fits.then_some(Self { limit, window_ms })
+        fits.then_some(Self { limit, window_ms, scope: Scope::Cluster })
+    }
+
+    /// The same, shared so.
+    pub fn within(self, scope: Scope) -> Self {
+        Self { scope, ..self }
     }
 
     /// Requests in a window.
@@ -29,8 +53,18 @@ impl Rule {
         self.window_ms
     }
 
+    /// Who shares it.
+    pub fn scope(self) -> Scope {
+        self.scope
+    }
+
     pub(crate) fn window_us(self) -> u64 {
         u64::from(self.window_ms) * 1_000
+    }
+
+    /// How many microseconds are left of the window at this time.
+    pub fn left_us(self, now_us: u64) -> u64 {
+        self.window_us() - now_us % self.window_us()
     }
 
     /// The number of the window at this time, and how much of it is gone, from 0 to 1.
@@ -40,5 +74,58 @@ impl Rule {
         #[expect(clippy::cast_possible_truncation, reason = "it goes round")]
         let number = (now_us / length) as u32;
         (number, (now_us % length) as f64 / length as f64)
+    }
+
+    /// The rule in two words; of the second, the upper four bits are free.
+    pub(crate) fn pack(self) -> [u32; 2] {
+        let (limit_bit, window_bit) = match self.scope {
+            Scope::Cluster => (0, 0),
+            Scope::Reachable => (SCOPE_BIT_OF_LIMIT, 0),
+            Scope::Node => (0, SCOPE_BIT_OF_WINDOW),
+        };
+        [self.limit | limit_bit, self.window_ms | window_bit]
+    }
+
+    /// The rule of these words, whatever the free bits are; none if they are no rule's.
+    pub(crate) fn unpack([limit, window]: [u32; 2]) -> Option<Self> {
+        let window = window & !Self::FREE_BITS;
+        let scope = match (limit & SCOPE_BIT_OF_LIMIT != 0, window & SCOPE_BIT_OF_WINDOW != 0) {
+            (false, false) => Scope::Cluster,
+            (true, false) => Scope::Reachable,
+            (false, true) => Scope::Node,
+            (true, true) => return None,
+        };
+        let rule = Self::new(limit & !SCOPE_BIT_OF_LIMIT, window & !SCOPE_BIT_OF_WINDOW)?;
+        Some(rule.within(scope))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_packed_is_unpacked(
+            limit in 1..=Rule::LIMIT_MAX,
+            window_ms in 1..=Rule::WINDOW_MS_MAX,
+            scope in prop::sample::select(vec![Scope::Cluster, Scope::Reachable, Scope::Node]),
+            other in any::<u32>(),
+        ) {
+            let rule = Rule::new(limit, window_ms).unwrap().within(scope);
+            let [limit, window] = rule.pack();
+            prop_assert_eq!(window & Rule::FREE_BITS, 0);
+            prop_assert_eq!(Rule::unpack([limit, window | other & Rule::FREE_BITS]), Some(rule));
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_none() {
+        for (limit, window_ms) in [(0, 1), (1, 0), (Rule::LIMIT_MAX + 1, 1), (1, Rule::WINDOW_MS_MAX + 1)] {
+            assert_eq!(Rule::new(limit, window_ms), None);
+        }
+        assert_eq!(Rule::unpack([0, 0]), None);
     }
 }

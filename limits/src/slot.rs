@@ -21,7 +21,7 @@ pub(crate) const STALE: u32 = 1 << 30;
 pub(crate) const TENDED: u32 = 1 << 31;
 const FLAGS: u32 = UNSHARED | PENDING | STALE | TENDED;
 
-const _: () = assert!(size_of::<Slot>() == 64 && Rule::WINDOW_MS_MAX & FLAGS == 0);
+const _: () = assert!(size_of::<Slot>() == 64 && Rule::FREE_BITS == FLAGS);
 
 /// For how long a key keeps a slot of which nothing is known yet.
 const JUST_COME_US: u64 = 1_000_000;
@@ -42,7 +42,7 @@ pub(crate) struct Slot {
     pub(crate) began: AtomicU32,
     /// What was admitted in the window before.
     pub(crate) previous: AtomicU32,
-    /// Requests that were refused, ever; goes round.
+    /// Requests that were refused; goes round.
     pub(crate) refused: AtomicU32,
     /// The count that peers were told.
     pub(crate) told: AtomicU32,
@@ -52,8 +52,9 @@ pub(crate) struct Slot {
     pub(crate) first_untold: AtomicU32,
     /// Where what peers have said of it is; 0: they have not.
     pub(crate) block: AtomicU32,
+    /// The first word of the rule.
     limit: AtomicU32,
-    /// A window's length in milliseconds, which needs 27 bits, and the flags.
+    /// The second word of the rule, and the flags.
     window_and_flags: AtomicU32,
 }
 
@@ -89,6 +90,15 @@ impl Slot {
             (admitted as f64 <= ceiling && admitted <= u64::from(u32::MAX)).then(|| state + u64::from(cost))
         };
         self.state.fetch_update(AcqRel, Relaxed, add).ok().map(Count::of)
+    }
+
+    /// Counts so many, whatever the ceiling says; gives what the count was before.
+    pub(crate) fn add(&self, cost: u32) -> Count {
+        let add = |state: u64| {
+            let count = Count::of(state);
+            Some(Count { admitted: count.admitted.saturating_add(cost), ..count }.state())
+        };
+        Count::of(self.state.fetch_update(AcqRel, Relaxed, add).unwrap_or_default())
     }
 
     /// Takes so many back, if they are in the count of this window.
@@ -141,14 +151,14 @@ impl Slot {
 
     /// What it is limited to; none while it is being taken by a key.
     pub(crate) fn rule(&self) -> Option<Rule> {
-        Rule::new(self.limit.load(Relaxed), self.window_and_flags.load(Relaxed) & !FLAGS)
+        Rule::unpack([self.limit.load(Relaxed), self.window_and_flags.load(Relaxed)])
     }
 
     /// Says what it is limited to.
     pub(crate) fn set_rule(&self, rule: Rule) {
-        self.limit.store(rule.limit(), Relaxed);
-        let _ =
-            self.window_and_flags.fetch_update(AcqRel, Relaxed, |word| Some(word & FLAGS | rule.window_ms()));
+        let [limit, window] = rule.pack();
+        self.limit.store(limit, Relaxed);
+        let _ = self.window_and_flags.fetch_update(AcqRel, Relaxed, |word| Some(word & FLAGS | window));
     }
 
     /// How much is lost if another key takes the slot, in hundredths of the limit; none if the key must keep it: half or more of its
@@ -173,9 +183,9 @@ impl Slot {
         self.began.store(now.0, Relaxed);
         self.state.store(0, Relaxed);
         self.set_ceiling(0.0, 0.0);
-        for word in [&self.previous, &self.told, &self.tell_at, &self.limit, &self.window_and_flags] {
-            word.store(0, Relaxed);
-        }
+        let words =
+            [&self.previous, &self.refused, &self.told, &self.tell_at, &self.limit, &self.window_and_flags];
+        words.into_iter().for_each(|word| word.store(0, Relaxed));
     }
 
     pub(crate) fn has(&self, flag: u32) -> bool {

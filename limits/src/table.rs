@@ -28,6 +28,11 @@ impl Table {
         Self { slots, buckets: buckets as u64 }
     }
 
+    /// Every slot, in the order of their places.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
     /// The slot at this place.
     pub(crate) fn at(&self, place: u32) -> &Slot {
         &self.slots[place as usize]

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use limits::{Decision, Limiter, Pusher, Record, Rule, Settings};
+use limits::{Decision, Judged, Limiter, Peer, Pusher, Record, Rule, Scope, Settings};
 use proptest::prelude::*;
 
 const NOW_US: u64 = 20_000 * 86_400_000_000;
@@ -63,6 +63,63 @@ fn a_cost_counts_as_so_many_and_what_is_taken_back_is_free_again() {
     assert!(matches!(ask(41), Decision::Refuse { .. }));
     limiter.take_back(KEY, rule, 60, NOW_US);
     assert_eq!(ask(100), Decision::Admit { remaining: 0 });
+}
+
+#[test]
+fn what_a_request_turns_out_to_cost_is_counted_even_beyond_the_limit() {
+    let (limiter, _pusher) = limiter(1);
+    let rule = Rule::new(100, 1_000).unwrap();
+    limiter.charge(KEY, rule, 5, NOW_US, &mut false);
+    assert_eq!(limiter.acquire(KEY, rule, 1, NOW_US, &mut false), Decision::Admit { remaining: 99 });
+    limiter.charge(KEY, rule, 149, NOW_US, &mut false);
+    assert!(!asks(&limiter, KEY, rule, NOW_US));
+    // In the next window as much is left as is out of sight of what was counted: 100 of 150.
+    assert!(!asks(&limiter, KEY, rule, NOW_US + 1_300_000));
+    assert!(asks(&limiter, KEY, rule, NOW_US + 1_350_000));
+}
+
+#[test]
+fn who_is_cut_off_has_a_part_or_all_of_a_limit_by_its_scope() {
+    let of_scope = |scope| {
+        let (limiter, _pusher) = limiter(1);
+        limiter.set_nodes(1, 0.25);
+        assert!(limiter.is_cut_off());
+        admitted(&limiter, Rule::new(100, 1_000).unwrap().within(scope), NOW_US, 200)
+    };
+    assert_eq!((of_scope(Scope::Cluster), of_scope(Scope::Reachable), of_scope(Scope::Node)), (25, 100, 100));
+}
+
+#[test]
+fn what_a_node_has_by_itself_is_told_to_nobody() {
+    let (limiter, mut pusher) = limiter(1);
+    limiter.set_nodes(3, 1.0);
+    let rule = Rule::new(100, 1_000).unwrap().within(Scope::Node);
+    pusher.receive(0, &heard(window_of(rule), 90), NOW_US);
+    assert_eq!(admitted(&limiter, rule, NOW_US, 200), 100);
+    assert_eq!(told(&mut pusher, NOW_US + 300_000), []);
+}
+
+#[test]
+fn people_see_who_has_used_how_much_and_what_was_too_much() {
+    let (limiter, mut pusher) = limiter(1);
+    assert_eq!((limiter.usage(NOW_US).count(), pusher.judged()), (0, Judged::default()));
+    limiter.set_nodes(2, 1.0);
+    let rule = Rule::new(10, 1_000).unwrap();
+    assert_eq!(admitted(&limiter, rule, NOW_US, 12), 10);
+    pusher.poll(NOW_US, |_| ());
+    pusher.receive(1, &heard(window_of(rule), 3), NOW_US);
+    let usage: Vec<_> = limiter.usage(NOW_US + 1_000).collect();
+    assert_eq!(usage.len(), 1);
+    assert_eq!((usage[0].key, usage[0].rule, usage[0].remaining), (KEY, rule, 0));
+    assert_eq!((usage[0].admitted, usage[0].refused, usage[0].admitted_by_all()), (10, 2, 13));
+    assert_eq!(usage[0].peers, [Peer { number: 1, admitted: 3 }]);
+    assert_eq!(usage[0].used(), 1.0);
+    pusher.poll(NOW_US + 1_050_000, |_| ());
+    assert_eq!(pusher.judged(), Judged::default(), "more of it may be heard");
+    for passed_us in [1_150_000, 1_250_000] {
+        pusher.poll(NOW_US + passed_us, |_| ());
+        assert_eq!(pusher.judged(), Judged { admitted: 13, over: 3 }, "it is told once");
+    }
 }
 
 #[test]
@@ -131,6 +188,10 @@ fn what_a_peer_has_used_is_gone_here_too_in_whatever_order_it_is_heard() {
     let backward: Vec<Record> = records.iter().rev().copied().collect();
     assert_eq!(left(&backward), forward);
     assert_eq!(left(&[records.clone(), records].concat()), forward);
+}
+
+fn window_of(rule: Rule) -> u32 {
+    u32::try_from(NOW_US / 1_000 / u64::from(rule.window_ms())).expect("a window of a second or so")
 }
 
 fn heard(window: u32, current: u32) -> Record {
