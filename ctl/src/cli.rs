@@ -7,8 +7,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::{
     client::Client,
     command::{
-        apply, cluster, consumer::ConsumerSpec, context, export, group::GroupSpec, key, object::Verbs, plan,
-        policy::PolicySpec, route, token, upstream::UpstreamSpec,
+        apply, cluster, consumer::ConsumerSpec, context, export, group::GroupSpec, key, limits,
+        object::Verbs, plan, policy::PolicySpec, route, token, upstream::UpstreamSpec,
     },
     context::{Context, Contexts},
     failure::Failure,
@@ -81,6 +81,8 @@ enum Command {
     Plan(plan::Plan),
     /// Print the config as a document.
     Export(export::Export),
+    /// The rate limits that are most used up.
+    Limits(limits::Limits),
     /// The cluster and its members.
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -113,6 +115,7 @@ impl Cli {
             Command::Apply(command) => command.run(global).await,
             Command::Plan(command) => command.run(global).await,
             Command::Export(command) => command.run(global).await,
+            Command::Limits(limits) => limits.run(global).await,
             Command::Cluster(command) => command.run(global).await,
             Command::Token(command) => command.run(global).await,
             Command::Context(command) => command.run(global),
@@ -192,6 +195,7 @@ mod tests {
             "cluster join 10.0.0.1:7081 --token gwj1.a.b.c.d",
             "cluster token create --ttl 1h --uses 2",
             "context use demo",
+            "limits --top 5 --policy per-client",
             "-o json cluster status --context x",
         ] {
             let words = std::iter::once("gwctl").chain(line.split(' '));

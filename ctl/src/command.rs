@@ -8,6 +8,7 @@ pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod group;
 pub(crate) mod key;
+pub(crate) mod limits;
 pub(crate) mod object;
 pub(crate) mod plan;
 pub(crate) mod policy;

@@ -5,8 +5,8 @@ use model::{Change, Config, Kind, Name, Op, Violation};
 use crate::{install, plan::upstream::TargetHost, policy, violations::Violations};
 
 /// Every violation that `change` would bring into `config` and that only the data plane knows: policy bodies, groups'
-/// overrides of them, patterns, rewrites, header names, addresses. In time proportional to the change, but for a policy
-/// that is new or of another type, for which the groups are looked at.
+/// overrides of them, patterns, rewrites, header names, addresses. In time proportional to the change, but for policies,
+/// for each of which the groups are looked at.
 pub fn check(config: &Config, change: &Change) -> Vec<Violation> {
     let mut after = config.clone();
     // The base is the proposer's business; here only what the change would make counts.
@@ -20,7 +20,7 @@ pub fn check(config: &Config, change: &Change) -> Vec<Violation> {
         }
         match kind {
             Kind::Upstream => check_upstream(&after, name, &mut violations),
-            Kind::Policy => check_policy(config, &after, name, &mut violations),
+            Kind::Policy => check_policy(&after, name, &mut violations),
             Kind::Group => check_group(&after, name, &mut violations),
             Kind::Route => {
                 if let Some(entry) = after.routes.get(name)
@@ -54,16 +54,14 @@ fn check_upstream(after: &Config, name: &Name, violations: &mut Violations) {
     }
 }
 
-fn check_policy(before: &Config, after: &Config, name: &Name, violations: &mut Violations) {
+fn check_policy(after: &Config, name: &Name, violations: &mut Violations) {
     let Some(entry) = after.policies.get(name) else { return };
-    if let Err(more) = policy::build(name, &entry.spec) {
+    if let Err(more) = policy::build(name, &entry.spec, None) {
         return violations.extend(more);
     }
-    if before.policies.get(name).is_none_or(|old| old.spec.kind != entry.spec.kind) {
-        for (group, spec) in &after.groups {
-            if spec.spec.policies.contains_key(name) {
-                check_override(after, group, name, violations);
-            }
+    for (group, spec) in &after.groups {
+        if spec.spec.policies.contains_key(name) {
+            check_override(after, group, name, violations);
         }
     }
 }
@@ -80,10 +78,13 @@ fn check_override(after: &Config, group: &Name, policy: &Name, violations: &mut 
     let Some(entry) = after.policies.get(policy) else {
         return violations.add(path, format!("there is no policy {policy}"));
     };
-    let row = policy::CATALOG.iter().find(|row| row.kind == entry.spec.kind);
-    if row.is_some_and(|row| !row.overridable) {
-        violations
-            .add(path, format!("a policy of type {} has nothing that a group can override", entry.spec.kind));
+    let fields = after.groups.get(group).and_then(|entry| entry.spec.policies.get(policy));
+    let Some(fields) = fields else { return };
+    // What is wrong with the policy itself is told at the policy.
+    if policy::build(policy, &entry.spec, None).is_ok()
+        && let Err(more) = policy::overridden(policy, &entry.spec, group, fields, None)
+    {
+        violations.extend(more);
     }
 }
 
@@ -112,7 +113,7 @@ mod tests {
         assert_eq!(
             paths,
             [
-                "groups.gold.policies.good",
+                "groups.gold.policies.good.hide",
                 "keys.k.digest",
                 "policies.keys.in.header",
                 "policies.limit.type",

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use model::Code;
 
-use crate::{body::ResponseBody, framing};
+use crate::{body::ResponseBody, exchange::Form, framing};
 
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]
@@ -61,11 +61,12 @@ pub(crate) struct Fault {
     title: &'static str,
     detail: Cow<'static, str>,
     close: bool,
+    form: Option<Box<Form>>,
 }
 
 impl Fault {
     const fn new(status: StatusCode, code: Code, word: &'static str, title: &'static str) -> Self {
-        Self { status, code, word, title, detail: Cow::Borrowed(""), close: false }
+        Self { status, code, word, title, detail: Cow::Borrowed(""), close: false, form: None }
     }
 
     /// The request breaks a rule of HTTP on which security rests; its connection is not trusted with another.
@@ -148,7 +149,7 @@ impl Fault {
     );
 
     /// What a policy says no with.
-    pub(crate) fn refusal(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn refusal(code: Code, detail: impl Into<Cow<'static, str>>, form: Option<Box<Form>>) -> Self {
         let title = match code {
             Code::Ok | Code::Invalid => "The request is not valid",
             Code::Unauthenticated => "The request's credentials are missing or not valid",
@@ -159,8 +160,10 @@ impl Fault {
             Code::Unavailable => "The service is not available now",
             Code::Timeout => "The request took too long",
         };
-        let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { detail: detail.into(), ..Self::new(status, code, code.as_str(), title) }
+        let unusual = form.as_ref().and_then(|form| form.status);
+        let usual = || StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = unusual.unwrap_or_else(usual);
+        Self { detail: detail.into(), form, ..Self::new(status, code, code.as_str(), title) }
     }
 
     /// The problem document (RFC 9457).
@@ -174,6 +177,14 @@ impl Fault {
         });
         if !self.detail.is_empty() {
             document["detail"] = self.detail.as_ref().into();
+        }
+        if let Some(form) = &self.form {
+            if let Some((kind, title)) = form.problem {
+                (document["type"], document["title"]) = (kind.into(), title.into());
+            }
+            for (member, value) in &form.members {
+                document[member] = value.clone();
+            }
         }
         document.to_string()
     }
@@ -194,10 +205,12 @@ impl Fault {
 
     /// The response of an exchange.
     pub(crate) fn response(&self, request_id: &HeaderValue) -> Response<ResponseBody> {
-        let mut response = Response::new(ResponseBody::full(Bytes::from(self.document(request_id))));
+        let body = self.form.as_ref().and_then(|form| form.body.clone());
+        let (kind, body) = body.unwrap_or_else(|| (PROBLEM_JSON, Bytes::from(self.document(request_id))));
+        let mut response = Response::new(ResponseBody::full(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+        headers.insert(header::CONTENT_TYPE, kind);
         headers.insert(X_REQUEST_ID, request_id.clone());
         if self.close {
             headers.insert(header::CONNECTION, CLOSE);

@@ -2,12 +2,15 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use model::{Code, Name};
 
 use crate::{
+    after::After,
     lease::Lease,
     plan::{CompiledRoute, Plan},
+    rate_limits::RateLimits,
 };
 
 /// One request in flight, between its routing and its forwarding.
@@ -30,12 +33,27 @@ pub struct Exchange<'a> {
     pub headers: &'a mut HeaderMap,
     /// The client's address: the peer's, or what a trusted proxy says.
     pub client: IpAddr,
-    /// Seconds since the Unix epoch, now.
-    pub now_s: u64,
+    /// Microseconds since the Unix epoch, now.
+    pub now_us: u64,
     /// When what is served was last known to be the newest.
     pub lease: &'a Lease,
+    /// The counters of rate limits.
+    pub rates: &'a RateLimits,
     /// Who calls, once a policy has found out.
     pub consumer: Option<Name>,
+    /// The groups of who calls, in the consumer's order.
+    pub groups: &'a [Name],
+    /// The name of the key that it calls with.
+    pub key: Option<Name>,
+    /// What is to be done once the response is there.
+    pub after: &'a mut After,
+}
+
+impl Exchange<'_> {
+    /// Seconds since the Unix epoch, now.
+    pub fn now_s(&self) -> u64 {
+        self.now_us / 1_000_000
+    }
 }
 
 /// Why a policy refuses a request.
@@ -46,14 +64,29 @@ pub struct Refusal {
     /// The word in logs and metrics, as `key_expired`; never shown to the client.
     pub reason: &'static str,
     /// What the client is told, which must not help one who guesses.
-    pub detail: &'static str,
+    pub detail: Cow<'static, str>,
     /// Headers that the response must have, as `WWW-Authenticate`.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is unusual about it.
+    pub form: Option<Box<Form>>,
+}
+
+/// What is unusual about a refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Form {
+    /// Instead of the code's HTTP status.
+    pub status: Option<StatusCode>,
+    /// The problem type as a URI, and its title, instead of the code's.
+    pub problem: Option<(&'static str, &'static str)>,
+    /// More members of the problem document.
+    pub members: serde_json::Map<String, serde_json::Value>,
+    /// Instead of the problem document: the body, and what it is.
+    pub body: Option<(HeaderValue, Bytes)>,
 }
 
 impl Refusal {
     /// A refusal without headers.
     pub fn new(code: Code, reason: &'static str, detail: &'static str) -> Self {
-        Self { code, reason, detail, headers: Vec::new() }
+        Self { code, reason, detail: detail.into(), headers: Vec::new(), form: None }
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::{
     error::Error,
-    metrics::{Collected, Metrics},
+    metrics::{Collected, Metrics, PolicyFigures},
     plan::Plan,
     server::Server,
     settings::Settings,
@@ -58,6 +58,7 @@ impl Gateway {
         let server = Server::start(Arc::new(settings), plan.clone(), &metrics, others.clone())?;
         metrics.push(others);
         registry.register(Box::new(Collected::new(metrics)?))?;
+        registry.register(Box::new(PolicyFigures::new(plan.clone())?))?;
         let (installer, ended) = watch::channel(());
         spawn_installer(plan.clone(), config, publish, failures, ended)?;
         Ok(Self { server, plan, installed, _installer: installer })

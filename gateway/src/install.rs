@@ -1,6 +1,6 @@
 //! From one Plan to the next: only what differs between their Configs is compiled.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use aws_lc_rs::hmac;
 use imbl::{OrdMap, ordmap::DiffItem};
@@ -8,7 +8,7 @@ use model::{Code, Config, Entry, Name, Violation};
 
 use crate::{
     plan::{CompiledRoute, CompiledUpstream, Digest, Plan},
-    policy,
+    policy::Grouped,
     violations::Violations,
 };
 
@@ -86,6 +86,7 @@ impl Plan {
         if self.config.pepper != config.pepper {
             let pepper = config.pepper.as_ref();
             next.pepper = pepper.map(|pepper| hmac::Key::new(hmac::HMAC_SHA256, &pepper.0));
+            next.rate_secret = next.pepper.as_ref().map(rate_secret).unwrap_or_default();
         }
         next.config = config.clone();
         Ok(next)
@@ -118,6 +119,7 @@ impl Plan {
     /// Returns whether any is gone or of another type, which changes the order in which routes run it.
     fn install_policies(&mut self, config: &Config, violations: &mut Violations) -> bool {
         let mut changed = false;
+        let mut stale = regrouped(&self.config, config);
         let old = self.config.policies.clone();
         for item in diff(&old, &config.policies) {
             match item {
@@ -126,14 +128,24 @@ impl Plan {
                     self.policies.remove(name);
                 }
                 Diff::Here(name, old, entry) => {
-                    changed |= old.is_some_and(|old| old.spec.kind != entry.spec.kind);
-                    match policy::build(name, &entry.spec) {
-                        Ok(policy) => {
-                            self.policies.insert(name.clone(), policy);
-                        }
-                        Err(more) => violations.extend(more),
+                    let is_retyped = old.is_some_and(|old| old.spec.kind != entry.spec.kind);
+                    if is_retyped {
+                        // What another type has done is none of its.
+                        self.policies.remove(name);
                     }
+                    changed |= is_retyped;
+                    stale.insert(name);
                 }
+            }
+        }
+        for name in stale {
+            let Some(entry) = config.policies.get(name) else { continue };
+            let before = self.policies.get(name).map(|before| &**before);
+            match Grouped::build(name, &entry.spec, config, before) {
+                Ok(policy) => {
+                    self.policies.insert(name.clone(), Arc::new(policy));
+                }
+                Err(more) => violations.extend(more),
             }
         }
         changed
@@ -205,6 +217,28 @@ impl Plan {
             }
         }
     }
+}
+
+/// The secret under which keys of rate limits are digests, the same on all nodes of a cluster.
+fn rate_secret(pepper: &hmac::Key) -> (u64, u64) {
+    let tag = hmac::sign(pepper, b"phalanx rate limits 1");
+    let half = |half: &[u8]| half.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let (one, other) = tag.as_ref().split_at(8);
+    (half(one), half(&other[..8]))
+}
+
+/// The policies that groups override in another way than before.
+fn regrouped<'a>(old: &'a Config, new: &'a Config) -> BTreeSet<&'a Name> {
+    let of = |entry: &'a Entry<model::Group>| entry.spec.policies.keys();
+    let mut policies = BTreeSet::new();
+    for item in diff(&old.groups, &new.groups) {
+        let (before, after) = match item {
+            Diff::Gone(_, entry) => (Some(entry), None),
+            Diff::Here(_, before, after) => (before, Some(after)),
+        };
+        policies.extend(before.into_iter().chain(after).flat_map(of));
+    }
+    policies
 }
 
 /// What is wrong with a digest that can't be read.

@@ -5,6 +5,7 @@
 //! [`install`] makes the next one from the last, `router` finds the route and [`policy`] has the traffic behaviours.
 
 pub mod access;
+pub mod after;
 mod authority;
 mod body;
 mod check;
@@ -27,6 +28,7 @@ pub mod path;
 pub mod plan;
 pub mod policy;
 mod proxy;
+pub mod rate_limits;
 pub mod router;
 mod server;
 pub mod settings;
@@ -43,4 +45,5 @@ pub use check::check;
 pub use error::Error;
 pub use gateway::{Gateway, Installed};
 pub use lease::{Lease, Moment};
+pub use rate_limits::{KeyName, RateLimits};
 pub use settings::{Limits, Settings};

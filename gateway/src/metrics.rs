@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use prometheus::{
     core::{Collector, Desc},
     proto::{Bucket, Counter as ProtoCounter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
+
+use crate::plan::Plan;
 
 /// Upper bounds of the duration histogram, in microseconds.
 const BOUNDS_US: [u64; 14] = [
@@ -97,6 +100,43 @@ fn class(status: http::StatusCode) -> usize {
     usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1
 }
 
+/// What the policies of the present Plan have done.
+pub(crate) struct PolicyFigures {
+    plan: Arc<ArcSwap<Plan>>,
+    desc: Desc,
+}
+
+const POLICY: (&str, &str) = (
+    "phalanx_policy_requests_total",
+    "Requests that a policy which counts them let through, refused, or would refuse if it did not only watch.",
+);
+const OUTCOMES: [&str; 3] = ["admitted", "refused", "would_refuse"];
+
+impl PolicyFigures {
+    pub(crate) fn new(plan: Arc<ArcSwap<Plan>>) -> Result<Self, prometheus::Error> {
+        let labels = ["policy", "outcome"].map(String::from).to_vec();
+        let desc = Desc::new(POLICY.0.into(), POLICY.1.into(), labels, HashMap::new())?;
+        Ok(Self { plan, desc })
+    }
+}
+
+impl Collector for PolicyFigures {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let plan = self.plan.load();
+        let mut counters = Vec::new();
+        for (name, figures) in plan.figures() {
+            for (outcome, value) in OUTCOMES.into_iter().zip(figures.sums()) {
+                counters.push(counter(&[("policy", name.as_str()), ("outcome", outcome)], value));
+            }
+        }
+        vec![family(POLICY, MetricType::COUNTER, counters)]
+    }
+}
+
 /// All workers' figures as one.
 pub(crate) struct Collected {
     workers: Vec<Arc<Metrics>>,
@@ -175,10 +215,11 @@ impl Collector for Collected {
         let classes = CLASSES
             .iter()
             .enumerate()
-            .map(|(at, class)| counter(Some(("class", class)), self.sum(|worker| &worker.requests[at])));
-        let codes = CODES.iter().enumerate().map(|(at, code)| {
-            counter(Some(("code", code.as_str())), self.sum(|worker| &worker.refusals[at]))
-        });
+            .map(|(at, class)| counter(&[("class", class)], self.sum(|worker| &worker.requests[at])));
+        let codes = CODES
+            .iter()
+            .enumerate()
+            .map(|(at, code)| counter(&[("code", code.as_str())], self.sum(|worker| &worker.refusals[at])));
         let mut connections = Metric::default();
         let mut gauge = Gauge::default();
         gauge.set_value(self.sum(|worker| &worker.connections) as f64);
@@ -190,7 +231,7 @@ impl Collector for Collected {
             family(DURATION, MetricType::HISTOGRAM, vec![self.duration()]),
         ];
         for (name, help, read) in COUNTERS {
-            families.push(family((name, help), MetricType::COUNTER, vec![counter(None, self.sum(read))]));
+            families.push(family((name, help), MetricType::COUNTER, vec![counter(&[], self.sum(read))]));
         }
         families
     }
@@ -205,14 +246,14 @@ fn family((name, help): (&str, &str), kind: MetricType, metrics: Vec<Metric>) ->
     family
 }
 
-fn counter(label: Option<(&str, &str)>, value: u64) -> Metric {
-    let labels = label.map(|(name, value)| {
+fn counter(labels: &[(&str, &str)], value: u64) -> Metric {
+    let labels = labels.iter().map(|(name, value)| {
         let mut pair = LabelPair::default();
-        pair.set_name(name.into());
-        pair.set_value(value.into());
+        pair.set_name((*name).into());
+        pair.set_value((*value).into());
         pair
     });
-    let mut metric = Metric::from_label(labels.into_iter().collect());
+    let mut metric = Metric::from_label(labels.collect());
     let mut counter = ProtoCounter::default();
     counter.set_value(value as f64);
     metric.set_counter(counter);

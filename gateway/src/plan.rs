@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 use imbl::{GenericHashMap, OrdMap, shared_ptr::DefaultSharedPtr};
 use model::{Config, Key, Name, Revision};
 
-use crate::{policy::Policy, router::Router};
+use crate::{policy::Grouped, router::Router, state::Figures};
 
 pub mod changes;
 pub mod matcher;
@@ -34,8 +34,10 @@ pub struct Plan {
     pub(crate) routes: OrdMap<Name, Arc<CompiledRoute>>,
     pub(crate) keys: OrdMap<Digest, (Name, Arc<Key>)>,
     pub(crate) upstreams: Map<Name, Arc<CompiledUpstream>>,
-    pub(crate) policies: Map<Name, Arc<dyn Policy>>,
+    pub(crate) policies: Map<Name, Arc<Grouped>>,
     pub(crate) pepper: Option<hmac::Key>,
+    /// The secret under which keys of rate limits are digests, derived from the pepper: the same on all nodes.
+    pub(crate) rate_secret: (u64, u64),
     pub(crate) router: Router,
 }
 
@@ -59,6 +61,7 @@ impl Plan {
             policies: Map::with_hasher(hasher.clone()),
             keys: OrdMap::new(),
             pepper: None,
+            rate_secret: (0, 0),
             router: Router::new(hasher),
         }
     }
@@ -86,18 +89,20 @@ impl Plan {
 
     /// The route's policies in the order in which they run. One that is missing ends the list with none, on which the
     /// request must be refused; installing makes sure that there is none.
-    pub fn policies<'p>(
-        &'p self,
-        route: &'p CompiledRoute,
-    ) -> impl Iterator<Item = Option<&'p Arc<dyn Policy>>> {
-        route.policies.iter().map(|name| self.policies.get(name))
+    pub fn policies<'p>(&'p self, route: &'p CompiledRoute) -> impl Iterator<Item = Option<&'p Grouped>> {
+        route.policies.iter().map(|name| self.policies.get(name).map(|policy| &**policy))
     }
 
-    /// The stored key of a credential, if there is one.
-    pub fn key(&self, credential: &str) -> Option<&Arc<Key>> {
+    /// What each policy has done that counts it, by its name.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = (&Name, &Arc<Figures>)> {
+        self.policies.iter().filter_map(|(name, policy)| Some((name, policy.figures()?)))
+    }
+
+    /// The name and the stored form of a credential, if there is one.
+    pub fn key(&self, credential: &str) -> Option<&(Name, Arc<Key>)> {
         let tag = hmac::sign(self.pepper.as_ref()?, credential.as_bytes());
         let digest: &Digest = tag.as_ref().try_into().ok()?;
-        self.keys.get(digest).map(|(_, key)| key)
+        self.keys.get(digest)
     }
 }
 

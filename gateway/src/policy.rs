@@ -1,14 +1,19 @@
 //! Policies: what they are to the rest, and the catalogue of their types in the order in which they run.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use model::{Name, Violation};
+use model::{Config, Name, Violation};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
-use crate::exchange::{Exchange, Refusal};
+use crate::{
+    exchange::{Exchange, Refusal},
+    state::Figures,
+};
 
 pub mod api_key;
 pub mod ip;
+pub mod rate_limit;
 #[cfg(test)]
 pub(crate) mod test;
 
@@ -22,6 +27,11 @@ pub trait Policy: Send + Sync + std::fmt::Debug {
 
     /// Looks at the request before it is forwarded, may change it, or refuses it.
     fn request(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal>;
+
+    /// What it has done, if it counts that. Handed to the policy that takes its place.
+    fn figures(&self) -> Option<&Arc<Figures>> {
+        None
+    }
 }
 
 /// A policy, or what is wrong with its body.
@@ -31,16 +41,18 @@ pub type Built = Result<Arc<dyn Policy>, Vec<Violation>>;
 pub struct Row {
     /// What a config calls it.
     pub kind: &'static str,
-    /// Builds it from a policy's name and body, or says what is wrong with the body.
-    pub build: fn(&Name, &model::Policy) -> Built,
-    /// Whether groups may override fields of its body.
-    pub overridable: bool,
+    /// Builds it from a policy's name and body, or says what is wrong with the body. It goes on with the figures of the one
+    /// before.
+    pub build: fn(&Name, &model::Policy, Option<&Arc<Figures>>) -> Built,
+    /// The fields of its body that groups may override.
+    pub overridable: &'static [&'static str],
 }
 
 /// Every type of policy, in the order in which they run on a request.
 pub const CATALOG: &[Row] = &[
-    Row { kind: ip::KIND, build: ip::build, overridable: false },
-    Row { kind: api_key::KIND, build: api_key::build, overridable: false },
+    Row { kind: ip::KIND, build: ip::build, overridable: &[] },
+    Row { kind: api_key::KIND, build: api_key::build, overridable: &[] },
+    Row { kind: rate_limit::KIND, build: rate_limit::build, overridable: rate_limit::OVERRIDABLE },
 ];
 
 /// The place in the [`CATALOG`] of a type.
@@ -48,10 +60,50 @@ pub fn rank(kind: &str) -> Option<usize> {
     CATALOG.iter().position(|row| row.kind == kind)
 }
 
+/// A policy with its forms for groups.
+#[derive(Debug)]
+pub struct Grouped {
+    base: Arc<dyn Policy>,
+    by_group: BTreeMap<Name, Arc<dyn Policy>>,
+}
+
+impl Grouped {
+    /// The policy of this name with what groups override, going on with the figures of the one before.
+    pub(crate) fn build(
+        name: &Name,
+        policy: &model::Policy,
+        config: &Config,
+        before: Option<&Self>,
+    ) -> Result<Self, Vec<Violation>> {
+        let before = before.and_then(|before| before.base.figures());
+        let base = build(name, policy, before)?;
+        let mut by_group = BTreeMap::new();
+        for (group, entry) in &config.groups {
+            if let Some(fields) = entry.spec.policies.get(name) {
+                by_group.insert(group.clone(), overridden(name, policy, group, fields, base.figures())?);
+            }
+        }
+        Ok(Self { base, by_group })
+    }
+
+    /// The form for the first of these groups that has one.
+    pub(crate) fn of(&self, groups: &[Name]) -> &dyn Policy {
+        if self.by_group.is_empty() {
+            return &*self.base;
+        }
+        &**groups.iter().find_map(|group| self.by_group.get(group)).unwrap_or(&self.base)
+    }
+
+    /// What it has done.
+    pub(crate) fn figures(&self) -> Option<&Arc<Figures>> {
+        self.base.figures()
+    }
+}
+
 /// Builds a policy of whatever type, or says what is wrong with it.
-pub fn build(name: &Name, policy: &model::Policy) -> Built {
-    match CATALOG.iter().find(|row| row.kind == policy.kind) {
-        Some(row) => (row.build)(name, policy),
+pub fn build(name: &Name, policy: &model::Policy, figures: Option<&Arc<Figures>>) -> Built {
+    match row(policy) {
+        Some(row) => (row.build)(name, policy, figures),
         None => {
             let known: Vec<&str> = CATALOG.iter().map(|row| row.kind).collect();
             let message = format!("{:?} is no type of policy: one of {}", policy.kind, known.join(", "));
@@ -60,9 +112,49 @@ pub fn build(name: &Name, policy: &model::Policy) -> Built {
     }
 }
 
+/// Builds a policy's form for a group that overrides these fields of its body, or says what is wrong with them, where the group
+/// is.
+pub fn overridden(
+    name: &Name,
+    policy: &model::Policy,
+    group: &Name,
+    fields: &Map<String, Value>,
+    figures: Option<&Arc<Figures>>,
+) -> Built {
+    let path = format!("groups.{group}.policies.{name}");
+    let may = row(policy).map_or(&[][..], |row| row.overridable);
+    let other = fields.keys().filter(|field| !may.contains(&field.as_str()));
+    let other: Vec<Violation> = other
+        .map(|field| Violation {
+            path: format!("{path}.{field}"),
+            message: match may {
+                [] => format!("a policy of type {} has nothing that a group can override", policy.kind),
+                may => format!("is not for groups to override, which are {}", may.join(", ")),
+            },
+        })
+        .collect();
+    if !other.is_empty() {
+        return Err(other);
+    }
+    let mut policy = policy.clone();
+    policy.body.extend(fields.clone());
+    build(name, &policy, figures).map_err(|violations| {
+        let at = format!("policies.{name}");
+        let moved = violations.into_iter().map(|violation| match violation.path.strip_prefix(&at) {
+            Some(rest) => Violation { path: format!("{path}{rest}"), ..violation },
+            None => violation,
+        });
+        moved.collect()
+    })
+}
+
+fn row(policy: &model::Policy) -> Option<&'static Row> {
+    CATALOG.iter().find(|row| row.kind == policy.kind)
+}
+
 /// Reads a policy's body as its type's spec.
 fn spec<T: DeserializeOwned>(name: &Name, policy: &model::Policy) -> Result<T, Vec<Violation>> {
-    let body = serde_json::Value::Object(policy.body.clone());
+    let body = Value::Object(policy.body.clone());
     serde_path_to_error::deserialize(body).map_err(|error| {
         let place = error.path().to_string();
         let place = if place == "." { String::new() } else { format!(".{place}") };

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 
 use crate::{
     access::Note,
+    after::After,
     authority::{self, Addressed},
     body::{Ending, ResponseBody},
     connection::Connection,
@@ -51,7 +52,9 @@ pub(crate) async fn handle(
         let client = client(&worker, &connection, &head.headers);
         ending.note = Note::of(client, &head, &id, upload.as_ref().map(Upload::progress));
     }
-    let mut response = match answer(&worker, &connection, head, &mut upload, &id, &mut ending.note).await {
+    let mut after = After::default();
+    let answer = answer(&worker, &connection, head, &mut upload, &id, &mut ending.note, &mut after).await;
+    let mut response = match answer {
         Ok(response) => response,
         Err(No::Fault(fault)) => {
             worker.metrics.refused(fault.code);
@@ -60,13 +63,14 @@ pub(crate) async fn handle(
         Err(No::Refusal(refusal)) => {
             worker.metrics.refused(refusal.code);
             tracing::debug!(reason = refusal.reason, ?id, "a request is refused");
-            let mut response = Fault::refusal(refusal.code, refusal.detail).response(&id);
+            let mut response = Fault::refusal(refusal.code, refusal.detail, refusal.form).response(&id);
             response
                 .headers_mut()
                 .extend(refusal.headers.into_iter().map(|(name, value)| (Some(name), value)));
             response
         }
     };
+    after.finish(response.headers_mut(), &worker.settings.rate_limits, now_us);
     if let Some(upload) = upload {
         upload.leave(response.headers_mut());
     }
@@ -83,6 +87,7 @@ async fn answer(
     upload: &mut Option<Upload>,
     id: &HeaderValue,
     note: &mut Note,
+    after: &mut After,
 ) -> Result<Response<ResponseBody>, No> {
     let limits = &worker.settings.limits;
     if head.headers.len() > limits.headers_max {
@@ -112,9 +117,13 @@ async fn answer(
             query: query.map(Cow::Borrowed),
             headers: &mut head.headers,
             client: caller,
-            now_s: now_s(),
+            now_us: now_us(),
             lease: &worker.settings.lease,
+            rates: &worker.settings.rate_limits,
             consumer: None,
+            groups: &[],
+            key: None,
+            after,
         };
         let allowed = allow(&plan, route, &mut exchange);
         note.consumer(exchange.consumer.as_ref());
@@ -249,7 +258,11 @@ fn finished(route: &CompiledRoute, mut response: Response<ResponseBody>) -> Resp
 /// Runs the route's policies. One that is missing refuses: a route is never served without a policy it names.
 fn allow(plan: &Plan, route: &CompiledRoute, exchange: &mut Exchange<'_>) -> Result<(), No> {
     for policy in plan.policies(route) {
-        policy.ok_or(Fault::UNAVAILABLE)?.request(exchange).map_err(No::Refusal)?;
+        let policy = policy.ok_or(Fault::UNAVAILABLE)?.of(exchange.groups);
+        if let Err(refusal) = policy.request(exchange) {
+            exchange.after.take_back(exchange.rates, exchange.now_us);
+            return Err(No::Refusal(refusal));
+        }
     }
     Ok(())
 }
@@ -306,6 +319,8 @@ fn client(worker: &Worker, connection: &Connection, headers: &HeaderMap) -> IpAd
     nearest
 }
 
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
+/// Microseconds since the Unix epoch.
+fn now_us() -> u64 {
+    let passed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
 }

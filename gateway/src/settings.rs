@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::{access::AccessLog, cidr::Cidr, lease::Lease};
+use crate::{access::AccessLog, cidr::Cidr, lease::Lease, rate_limits::RateLimits};
 
 /// What one process's data plane is told besides the config.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct Settings {
     pub access_log: Option<AccessLog>,
     /// When what is served was last known to be the newest: told by whoever has the configs.
     pub lease: Arc<Lease>,
+    /// The counters of rate limits; those of a node that has no others unless said.
+    pub rate_limits: Arc<RateLimits>,
     /// How much a stranger may ask for.
     pub limits: Limits,
 }
@@ -30,6 +32,7 @@ impl Settings {
             trusted_proxies: Vec::new(),
             access_log: None,
             lease: Arc::default(),
+            rate_limits: RateLimits::alone(),
             limits: Limits::default(),
         }
     }

@@ -1,12 +1,67 @@
-//! What outlives a Plan: the turn and the health of upstreams and their targets, carried from each Plan to the next.
+//! What outlives a Plan: the turn and the health of upstreams and their targets, and what policies have done, carried from each
+//! Plan to the next.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// What is known of an upstream beside its config; kept for as long as the upstream is there.
 #[derive(Debug, Default)]
 pub struct UpstreamState {
     /// Whose turn it is, for the balance strategy to count.
     pub turn: AtomicU64,
+}
+
+/// What a policy has done, for as long as there is one of its name and type.
+#[derive(Debug, Default)]
+pub struct Figures {
+    // Some cache lines, so that threads seldom write to the same one.
+    stripes: [Stripe; 8],
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Stripe {
+    admitted: AtomicU64,
+    refused: AtomicU64,
+    would_refuse: AtomicU64,
+}
+
+impl Figures {
+    /// A request was admitted.
+    pub fn admit(&self) {
+        self.stripe().admitted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request was refused.
+    pub fn refuse(&self) {
+        self.stripe().refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request would have been refused by a policy that only watches.
+    pub fn would_refuse(&self) {
+        self.stripe().would_refuse.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were admitted, refused, and let through though a policy that only watches would have refused them.
+    pub fn sums(&self) -> [u64; 3] {
+        self.stripes.iter().fold([0; 3], |[admitted, refused, would_refuse], stripe| {
+            [
+                admitted.wrapping_add(stripe.admitted.load(Ordering::Relaxed)),
+                refused.wrapping_add(stripe.refused.load(Ordering::Relaxed)),
+                would_refuse.wrapping_add(stripe.would_refuse.load(Ordering::Relaxed)),
+            ]
+        })
+    }
+
+    fn stripe(&self) -> &Stripe {
+        &self.stripes[STRIPE.with(|stripe| *stripe) % self.stripes.len()]
+    }
+}
+
+thread_local! {
+    static STRIPE: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    };
 }
 
 /// What is known of one target; kept for as long as its upstream has its address.

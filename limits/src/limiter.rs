@@ -117,8 +117,9 @@ impl Limiter {
         self.held.get()
     }
 
-    pub(crate) fn nodes(&self) -> f64 {
-        self.nodes.load(Relaxed).into()
+    /// How many nodes share the limits, this one among them.
+    pub fn nodes(&self) -> u32 {
+        self.nodes.load(Relaxed)
     }
 
     fn part(&self) -> f64 {
@@ -133,7 +134,11 @@ impl Limiter {
 
     /// This node's part of a limit where nobody tells it of the others.
     fn even_part(&self, rule: Rule) -> f64 {
-        if rule.scope() == Scope::Node { self.limit(rule) } else { self.limit(rule) / self.nodes() }
+        if rule.scope() == Scope::Node {
+            self.limit(rule)
+        } else {
+            self.limit(rule) / f64::from(self.nodes())
+        }
     }
 
     /// Asks for a request of this cost, which is 1 for most, under this key's limit.
@@ -263,14 +268,14 @@ impl Limiter {
             current: admitted.into(),
             previous: slot.previous.load(Relaxed).into(),
             admitted_rate: f64::from(blocks.own(block).admitted_rate()) / 1e6,
-            nodes: self.nodes(),
+            nodes: self.nodes().into(),
         };
         known.share(blocks.peers(block, window, now))
     }
 
     /// At which count peers are to be told: once what they were not told is their part of what remains, divided.
     fn tell_at(&self, slot: &Slot, remaining: f64, admitted: u32) -> u32 {
-        let nodes = self.nodes();
+        let nodes = f64::from(self.nodes());
         if nodes < 2.0 {
             return u32::MAX;
         }

@@ -317,8 +317,8 @@ impl Pusher {
             let (own, Some(rule)) = (self.own(slot), shared) else { continue };
             slot.roll(rule.window(now_us).0);
             let counted = slot.count().admitted.saturating_add(slot.previous.load(Relaxed));
-            let matters =
-                f64::from(counted) >= f64::from(rule.limit()) / (2.0 * PUSH_DIVISOR * self.limiter.nodes());
+            let matters = f64::from(counted)
+                >= f64::from(rule.limit()) / (2.0 * PUSH_DIVISOR * f64::from(self.limiter.nodes()));
             let told_us = Tick::at(now_us).after_us(Tick(own.told.load(Relaxed))).unsigned_abs();
             let doubled = PUSH_INTERVAL_US.max((RESEND_INTERVAL_US << own.doublings.load(Relaxed)) / 2);
             let is_new = slot.count().admitted > slot.told.load(Relaxed);

@@ -366,6 +366,62 @@ pub struct MemberStatus {
     pub certificate_expires_at_ms: Option<u64>,
 }
 
+/// `GET /v1/limits`: the rate limits that are most used up, as this node knows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LimitsUsed {
+    /// The node that answers.
+    pub node_id: NodeId,
+    /// How many nodes share limits with it, itself among them.
+    pub nodes: u32,
+    /// Whether it is cut off from most of the nodes, and has but a part of the limits.
+    pub cut_off: bool,
+    /// How many keys it counts, under all limits or those of the policy that was asked for.
+    pub keys: usize,
+    /// Those most used up, the most first.
+    pub items: Vec<LimitUsed>,
+}
+
+/// One key under one limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LimitUsed {
+    /// The counter's, 16 hexadecimal digits.
+    pub key: String,
+    /// The policy; none while the node does not know the key by name.
+    #[serde(default)]
+    pub policy: Option<Name>,
+    /// Which of the policy's limits, where it has several.
+    #[serde(default)]
+    pub limit: Option<Name>,
+    /// Who or what is counted, as `consumer acme`; empty where all are counted together.
+    #[serde(default)]
+    pub by: String,
+    /// How many requests a window has.
+    pub requests: u32,
+    /// The window's length.
+    #[serde(with = "crate::duration")]
+    pub per: std::time::Duration,
+    /// Whether each node counts by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub each_node: bool,
+    /// What all who share it admitted in this window.
+    pub admitted: u64,
+    /// What remains.
+    pub remaining: u32,
+    /// What the answering node refused for as long as it knows the key.
+    pub refused: u32,
+    /// What each node admitted in this window.
+    pub nodes: Vec<NodeAdmitted>,
+}
+
+/// What one node admitted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAdmitted {
+    /// The node.
+    pub id: NodeId,
+    /// How many requests, or what they cost.
+    pub admitted: u64,
+}
+
 /// A problem document (RFC 9457) as the admin API gives it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Problem {

@@ -2,6 +2,7 @@
 
 mod backup;
 mod cluster;
+mod limits;
 mod metrics;
 mod objects;
 mod openapi;

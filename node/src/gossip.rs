@@ -4,6 +4,7 @@
 //! [`Gossip::announce`] leaves word.
 
 mod directory;
+mod reader;
 mod seal;
 mod transport;
 
@@ -11,7 +12,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     path::Path,
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -31,10 +32,11 @@ use tokio::{
 
 use self::{
     directory::Directory,
+    reader::Reader,
     seal::Boot,
     transport::{Counters, Heard, Members, Sealed, made_up},
 };
-use crate::identity;
+use crate::{counters::Counters as RateCounters, identity};
 
 /// Between rounds; in each, a node gossips with three others.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -116,7 +118,9 @@ pub(crate) struct Gossip {
 
 impl Gossip {
     /// Starts gossiping on this UDP socket with the members of the cluster, whoever they are at the time, sealed with
-    /// the cluster's keys; silent while there are none. `data` is where the time of the last start is kept.
+    /// the cluster's keys; silent while there are none. `data` is where the time of the last start is kept; `rates` are told and heard
+    /// on the same socket.
+    #[expect(clippy::too_many_arguments, reason = "the parts that a node is made of")]
     pub(crate) async fn start(
         node_id: NodeId,
         cluster_id: &str,
@@ -124,6 +128,7 @@ impl Gossip {
         socket: UdpSocket,
         cluster: watch::Receiver<Arc<Cluster>>,
         facts: Facts,
+        rates: RateCounters,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let boot = Boot::new(started_ms(data)?);
@@ -131,13 +136,19 @@ impl Gossip {
         let address = socket.local_addr().context("the gossip socket")?;
         let heard = Heard::default();
         let mut directory = Directory::new(node_id, cluster_id, address, cluster);
+        let socket = Arc::new(socket);
+        let (who, members) = ((node_id, boot), directory.members.clone());
+        rates.view().set_me(node_id);
+        let (reader, messages) =
+            Reader::new(socket.clone(), who, members, counters.clone(), heard.clone(), rates);
         let transport = Sealed {
-            socket: Arc::new(socket),
+            socket,
             node: node_id,
             boot,
             members: directory.members.clone(),
             counters: counters.clone(),
             heard: heard.clone(),
+            messages: Mutex::new(Some(messages)),
         };
         let config = ChitchatConfig {
             chitchat_id: ChitchatId::new(node_id.to_string(), boot.started_ms, made_up(node_id)),
@@ -157,6 +168,7 @@ impl Gossip {
             extra_liveness_predicate: None,
         };
         let handle = spawn_chitchat(config, write(&facts), &transport).await?;
+        let reading = tokio::spawn(reader.run());
         let peers = Arc::new(ArcSwap::from_pointee(Vec::new()));
         let (announced, announcements) = watch::channel(facts);
         let (closing, closed) = watch::channel(None);
@@ -178,6 +190,8 @@ impl Gossip {
                     closing.send_replace(Some(why));
                 }
             }
+            // It ends by itself where chitchat has ended.
+            reading.abort();
         });
         Ok(Self { announced, peers, counters, closed, address, stop, task })
     }
@@ -299,7 +313,7 @@ impl Task {
             let beat = state.and_then(|(id, _)| self.beats.get(*id)).map(|(_, at)| *at);
             // A heartbeat that was never seen to grow may be hearsay from long ago.
             let alive = state.is_some_and(|(id, _)| live.contains(id));
-            let last_contact = heard.get(node).copied().max(beat.filter(|_| alive));
+            let last_contact = heard.get(node).map(|contact| contact.at).max(beat.filter(|_| alive));
             let recent = last_contact.is_some_and(|at| now.duration_since(at) < DOWN_AFTER);
             let health = match (alive, recent) {
                 (true, true) => Health::Healthy,

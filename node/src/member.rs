@@ -16,6 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    counters::{Counters, View},
     gossip::{Facts, Gossip},
     identity::NodeIdentity,
     lease, renew,
@@ -43,6 +44,8 @@ pub(crate) struct Member {
     pub(crate) consensus: Consensus,
     pub(crate) identity: NodeIdentity,
     pub(crate) gossip: Gossip,
+    /// What rate limits have come to.
+    pub(crate) limits: Arc<View>,
     /// When this process began to take part.
     pub(crate) since: Instant,
     stop: CancellationToken,
@@ -52,6 +55,7 @@ pub(crate) struct Member {
 
 /// What the rest of the node lends to a member.
 pub(crate) struct Lent<'a> {
+    pub(crate) counters: Counters,
     pub(crate) settings: &'a Settings,
     pub(crate) installed: watch::Receiver<Revision>,
     pub(crate) lease: &'a Arc<gateway::Lease>,
@@ -123,6 +127,7 @@ impl Member {
             keeping.await;
             Ok(())
         });
+        let limits = lent.counters.view();
         let gossip = Gossip::start(
             identity.node_id,
             &identity.cluster_id,
@@ -130,12 +135,13 @@ impl Member {
             port.udp,
             cluster,
             lent.facts,
+            lent.counters,
             lent.registry,
         )
         .await
         .context("start gossip")?;
         tracing::info!(address = %gossip.address(), "gossiping");
-        Ok(Self { consensus, identity, gossip, since: Instant::now(), stop, failed, tasks })
+        Ok(Self { consensus, identity, gossip, limits, since: Instant::now(), stop, failed, tasks })
     }
 
     /// What has failed for good, once something has: then the process must end.

@@ -26,14 +26,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin,
+    counters::{self, Counters},
     gossip::Facts,
     identity::{self, NodeIdentity},
     member::{Member, PeerPort, told},
     settings::Settings,
+    tokens,
 };
 
 /// Between two looks at what there is to say about this node.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Keys that nodes tell each other of at the same time; of more, each node has its even part of the limit.
+const SHARED_KEYS_MAX: usize = 8_192;
 
 /// How long a node that starts is not ready while no majority has told it whether its config is the newest.
 const FIRST_WORD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,6 +66,13 @@ impl Phase {
     }
 }
 
+/// What a member is made of.
+pub(crate) struct Spare {
+    pub(crate) storage: Storage,
+    pub(crate) port: PeerPort,
+    pub(crate) counters: Counters,
+}
+
 /// The node, as its parts and the admin API see it.
 pub(crate) struct Node {
     pub(crate) settings: Settings,
@@ -72,7 +84,7 @@ pub(crate) struct Node {
     pub(crate) lease: Arc<Lease>,
     pub(crate) member: RwLock<Option<Member>>,
     /// What a member is made of, until there is one.
-    spare: tokio::sync::Mutex<Option<(Storage, PeerPort)>>,
+    spare: tokio::sync::Mutex<Option<Spare>>,
     /// At which address others reach this node, once it is in a cluster.
     advertised: OnceLock<String>,
     phase: AtomicU8,
@@ -96,6 +108,14 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     proxy.trusted_proxies.clone_from(&settings.trusted_proxies);
     proxy.access_log.clone_from(&settings.access_log);
     let lease = proxy.lease.clone();
+    let (rates, pusher) = gateway::RateLimits::new(limits::Settings {
+        keys: settings.rate_limit_keys,
+        shared_keys: SHARED_KEYS_MAX.min(settings.rate_limit_keys),
+        peers: counters::NUMBERS_MAX,
+        seed: u64::from_be_bytes(tokens::random()),
+    });
+    let counters = Counters::new(rates.clone(), pusher, &registry).context("metrics of rate limits")?;
+    proxy.rate_limits = rates;
     let gateway = Gateway::start(proxy, storage.config(), &registry)
         .with_context(|| format!("serve clients on {}", settings.proxy))?;
     tracing::info!(address = %gateway.address(), revision = %storage.config().borrow().revision, "serving clients");
@@ -109,7 +129,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         installed,
         lease,
         member: RwLock::new(None),
-        spare: tokio::sync::Mutex::new(Some((storage, port))),
+        spare: tokio::sync::Mutex::new(Some(Spare { storage, port, counters })),
         advertised: OnceLock::new(),
         phase: AtomicU8::new(Phase::Starting as u8),
         tasks: Mutex::new(JoinSet::new()),

@@ -8,6 +8,9 @@ use serde::Deserialize;
 
 /// What is logged unless said otherwise. openraft warns of each heartbeat that fails, some sixty a second while a member is away.
 const LOG: &str = "info,openraft=warn,openraft::core::heartbeat=error,chitchat=warn,sled=warn";
+/// Keys that rate limits count, and how many there may be.
+const RATE_LIMIT_KEYS: usize = 262_144;
+const RATE_LIMIT_KEYS_RANGE: std::ops::RangeInclusive<usize> = 1_000..=16_777_216;
 /// The most threads that serve clients.
 const WORKERS_MAX: usize = 1_024;
 
@@ -48,6 +51,9 @@ pub(crate) struct Given {
     /// For exchanges to finish after a SIGTERM [default: 10s]
     #[arg(long, env = "PHALANX_GRACE", value_name = "DURATION")]
     grace: Option<String>,
+    /// Keys that rate limits count at the same time, 80 bytes each [default: 262144]
+    #[arg(long, env = "PHALANX_RATE_LIMIT_KEYS", value_name = "N")]
+    rate_limit_keys: Option<usize>,
     /// How long a new node must be up to date before it votes [default: 10s]
     #[arg(long, env = "PHALANX_PROMOTE_AFTER", value_name = "DURATION")]
     promote_after: Option<String>,
@@ -100,6 +106,7 @@ pub(crate) struct Settings {
     pub(crate) shutdown_delay: Duration,
     pub(crate) grace: Duration,
     pub(crate) promote_after: Duration,
+    pub(crate) rate_limit_keys: usize,
     pub(crate) log_json: bool,
     pub(crate) log: String,
     pub(crate) access_log: Option<gateway::AccessLog>,
@@ -132,6 +139,7 @@ impl Given {
             shutdown_delay: self.shutdown_delay.or(file.shutdown_delay),
             grace: self.grace.or(file.grace),
             promote_after: self.promote_after.or(file.promote_after),
+            rate_limit_keys: self.rate_limit_keys.or(file.rate_limit_keys),
             log_format: self.log_format.or(file.log_format),
             log: self.log.or(file.log),
             access_log: self.access_log.or(file.access_log),
@@ -214,6 +222,10 @@ impl Given {
         if workers > WORKERS_MAX {
             wrong.push(format!("workers: {workers} is over {WORKERS_MAX}"));
         }
+        let rate_limit_keys = self.rate_limit_keys.unwrap_or(RATE_LIMIT_KEYS);
+        if !RATE_LIMIT_KEYS_RANGE.contains(&rate_limit_keys) {
+            wrong.push(format!("rate_limit_keys: {rate_limit_keys} is not 1000 to 16777216"));
+        }
         let mut trusted_proxies = Vec::new();
         for text in self.trusted_proxies {
             match text.parse() {
@@ -246,6 +258,7 @@ impl Given {
             shutdown_delay,
             grace,
             promote_after,
+            rate_limit_keys,
             log_json,
             log,
             access_log: to.map(|to| gateway::AccessLog { to, json: log_json }),
@@ -276,13 +289,22 @@ mod tests {
             log_format: Some("xml".into()),
             log: Some("raft=loud".into()),
             workers: Some(1 << 20),
+            rate_limit_keys: Some(1),
             access_log: Some(String::new()),
             ..Given::default()
         };
         let error = given.check().unwrap_err().to_string();
-        for what in
-            ["proxy", "grace", "advertise", "bootstrap", "log_format", "log: ", "workers", "access_log"]
-        {
+        for what in [
+            "proxy",
+            "grace",
+            "advertise",
+            "bootstrap",
+            "log_format",
+            "log: ",
+            "workers",
+            "rate_limit_keys",
+            "access_log",
+        ] {
             assert!(error.contains(what), "{what}: {error}");
         }
     }

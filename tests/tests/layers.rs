@@ -8,11 +8,11 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const LAYERS: [(&str, &[&str]); 9] = [
     ("model", &[]),
     ("limits", &[]),
-    ("gateway", &["model"]),
+    ("gateway", &["limits", "model"]),
     ("cluster-proto", &["model"]),
     ("raft", &["cluster-proto", "model"]),
     ("ctl", &["model"]),
-    ("node", &["cluster-proto", "gateway", "model", "raft"]),
+    ("node", &["cluster-proto", "gateway", "limits", "model", "raft"]),
     ("tests", &["limits"]),
     ("chaos", &["tests"]),
 ];

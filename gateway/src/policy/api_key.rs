@@ -10,6 +10,7 @@ use super::{CONSUMER_HEADER, Policy};
 use crate::{
     exchange::{Exchange, Refusal},
     plan::matcher::{form_decoded, parameter},
+    state::Figures,
     violations::Violations,
 };
 
@@ -102,7 +103,7 @@ enum CompiledPlace {
     Bearer,
 }
 
-pub(super) fn build(name: &Name, policy: &model::Policy) -> super::Built {
+pub(super) fn build(name: &Name, policy: &model::Policy, _: Option<&Arc<Figures>>) -> super::Built {
     let spec: Spec = super::spec(name, policy)?;
     let mut violations = Violations::default();
     let place = match spec.place {
@@ -159,13 +160,13 @@ impl Policy for ApiKey {
             let told = "It can't be known now which keys are good. Try again later.";
             return Err(Refusal::new(Code::Unavailable, "isolated", told));
         }
-        let consumer = self.consumer(exchange)?;
+        let Caller { consumer, groups, key } = self.caller(exchange)?;
         let value = HeaderValue::from_str(consumer.as_str()).map_err(|_| refuse("consumer_name"))?;
         if self.hide {
             self.take_out(exchange);
         }
         exchange.headers.insert(HeaderName::from_static(CONSUMER_HEADER), value);
-        exchange.consumer = Some(consumer);
+        (exchange.consumer, exchange.groups, exchange.key) = (Some(consumer), groups, Some(key));
         Ok(())
     }
 }
@@ -177,15 +178,22 @@ fn refuse(reason: &'static str) -> Refusal {
     refusal
 }
 
+/// Who calls, and with what.
+struct Caller<'a> {
+    consumer: Name,
+    groups: &'a [Name],
+    key: Name,
+}
+
 impl ApiKey {
     /// Who holds the request's key, if they may pass.
-    fn consumer(&self, exchange: &Exchange<'_>) -> Result<Name, Refusal> {
+    fn caller<'a>(&self, exchange: &Exchange<'a>) -> Result<Caller<'a>, Refusal> {
         let credential = self.credential(exchange)?;
         if !key::well_formed(&credential) {
             return Err(refuse("key_malformed"));
         }
-        let key = exchange.plan.key(&credential).ok_or_else(|| refuse("key_unknown"))?;
-        if key.expires_at_s.is_some_and(|expires_at_s| expires_at_s <= exchange.now_s) {
+        let (name, key) = exchange.plan.key(&credential).ok_or_else(|| refuse("key_unknown"))?;
+        if key.expires_at_s.is_some_and(|expires_at_s| expires_at_s <= exchange.now_s()) {
             return Err(refuse("key_expired"));
         }
         let consumers = &exchange.plan.config().consumers;
@@ -200,7 +208,7 @@ impl ApiKey {
         if !passes {
             return Err(Refusal::new(Code::Denied, "consumer_not_allowed", "This caller may not do that."));
         }
-        Ok(key.consumer.clone())
+        Ok(Caller { consumer: key.consumer.clone(), groups: &consumer.groups, key: name.clone() })
     }
 
     fn credential<'e>(&self, exchange: &'e Exchange<'_>) -> Result<Cow<'e, str>, Refusal> {

@@ -9,6 +9,7 @@ use super::Policy;
 use crate::{
     cidr::Cidr,
     exchange::{Exchange, Refusal},
+    state::Figures,
     violations::Violations,
 };
 
@@ -33,7 +34,7 @@ struct Ip {
     deny: Box<[Cidr]>,
 }
 
-pub(super) fn build(name: &Name, policy: &model::Policy) -> super::Built {
+pub(super) fn build(name: &Name, policy: &model::Policy, _: Option<&Arc<Figures>>) -> super::Built {
     let spec: Spec = super::spec(name, policy)?;
     let mut violations = Violations::default();
     if spec.allow.is_empty() && spec.deny.is_empty() {

@@ -7,14 +7,16 @@ use model::{Config, Kind, Name, Violation};
 
 use super::Policy;
 use crate::{
+    after::After,
     exchange::{Exchange, Refusal},
     lease::Lease,
     plan::{Head, Plan},
+    rate_limits::RateLimits,
 };
 
 /// The policy `p` of this JSON.
 pub(crate) fn policy(doc: &str) -> Result<Arc<dyn Policy>, Vec<Violation>> {
-    super::build(&Name::new("p").unwrap(), &serde_json::from_str(doc).unwrap())
+    super::build(&Name::new("p").unwrap(), &serde_json::from_str(doc).unwrap(), None)
 }
 
 /// A config of these objects, in which a route takes everything.
@@ -32,6 +34,13 @@ pub(crate) fn config(objects: &[(Kind, &str, &str)]) -> Config {
     config
 }
 
+/// What a process has besides its Plan.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) lease: Lease,
+    pub(crate) rates: Option<Arc<RateLimits>>,
+}
+
 /// Runs the policy on `GET /`, after `prepare`.
 pub(crate) fn run(policy: &dyn Policy, prepare: impl FnOnce(&mut Exchange<'_>)) -> Result<(), Refusal> {
     let plan = Plan::empty().install(&config(&[])).unwrap();
@@ -45,19 +54,19 @@ pub(crate) fn run_in(
     prepare: impl FnOnce(&mut Exchange<'_>),
     seen: impl FnOnce(&Exchange<'_>),
 ) -> Result<(), Refusal> {
-    run_under(&Lease::default(), plan, policy, prepare, seen)
+    run_under(&World::default(), plan, policy, prepare, seen)
 }
 
-/// The same, where a majority has confirmed so much.
+/// The same, in such a process.
 pub(crate) fn run_under(
-    lease: &Lease,
+    world: &World,
     plan: &Plan,
     policy: &dyn Policy,
     prepare: impl FnOnce(&mut Exchange<'_>),
     seen: impl FnOnce(&Exchange<'_>),
 ) -> Result<(), Refusal> {
-    let mut headers = HeaderMap::new();
-    let none = HeaderMap::new();
+    let (mut headers, mut after) = (HeaderMap::new(), After::default());
+    let (none, alone) = (HeaderMap::new(), RateLimits::alone());
     let head = Head { method: &Method::GET, host: "h", path: "/", query: None, headers: &none };
     let mut exchange = Exchange {
         plan,
@@ -68,9 +77,13 @@ pub(crate) fn run_under(
         query: None,
         headers: &mut headers,
         client: [127, 0, 0, 1].into(),
-        now_s: 1_000,
-        lease,
+        now_us: 1_000_000_000,
+        lease: &world.lease,
+        rates: world.rates.as_ref().unwrap_or(&alone),
         consumer: None,
+        groups: &[],
+        key: None,
+        after: &mut after,
     };
     prepare(&mut exchange);
     let result = policy.request(&mut exchange);

@@ -7,7 +7,9 @@ use model::cluster::Role;
 use serde_json::{Value, json};
 
 use crate::{
-    admin::{Answer, Asked, backup, cluster, healthz, metrics::metrics, objects, readyz, reply, tokens},
+    admin::{
+        Answer, Asked, backup, cluster, healthz, limits, metrics::metrics, objects, readyz, reply, tokens,
+    },
     node::Node,
 };
 
@@ -101,6 +103,7 @@ pub(super) static OPERATIONS: &[Operation] = operations! {
     GET "/v1/config" VIEWER, false, objects::export, "The whole config as a document, without keys";
     POST "/v1/apply" OPERATOR, false, objects::apply, "Make the config hold a document, all of it or nothing";
     POST "/v1/explain" VIEWER, false, objects::explain, "Which route would take a request, and why not the others";
+    GET "/v1/limits" VIEWER, false, limits::used, "The rate limits that are most used up, by node";
     POST "/v1/keys" OPERATOR, false, objects::issue_key, "Issue a key; it is shown this once";
     GET "/v1/{kind}" VIEWER, false, objects::list, "Objects of a kind, by name, a page at a time";
     GET "/v1/{kind}/{name}" VIEWER, false, objects::get, "One object";

@@ -5,7 +5,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 2 | `PG` |
-//! | 1 | version: 1 |
+//! | 1 | what the body is: 1, gossip; 2, counters of rate limits. Of what it does not know, a node takes no notice |
 //! | 1 | which gossip key |
 //! | 4 | the first bytes of the cluster id's SHA-256 |
 //! | 8 | the sender's node id |
@@ -13,8 +13,8 @@
 //! | 8 | and 64 random bits |
 //! | 8 | counter: 1 more for each datagram of a boot |
 //!
-//! Each sender and boot has a key of its own, HKDF-SHA256(gossip key, all of those), so that the counter alone is a
-//! nonce that is never used twice. Numbers are big-endian.
+//! Each sender and boot has a key of its own for each kind of body, HKDF-SHA256(gossip key, all of those), so that the counter alone
+//! is a nonce that is never used twice. Numbers are big-endian.
 
 use std::{collections::HashMap, ops::RangeInclusive};
 
@@ -31,16 +31,46 @@ pub(super) const HEAD_BYTES: usize = 40;
 /// What sealing adds: the head and the tag.
 pub(super) const ADDED_BYTES: usize = HEAD_BYTES + 16;
 const MAGIC: [u8; 2] = *b"PG";
-const VERSION: u8 = 1;
 /// How far, in datagrams, one may be behind the newest of its boot.
 const WINDOW: u64 = 1024;
+
+/// What a datagram's body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// chitchat's messages.
+    Gossip,
+    /// Records of rate limits.
+    Counters,
+}
+
+impl Kind {
+    /// What this datagram says that it is, if that is anything known.
+    pub(super) fn of(datagram: &[u8]) -> Option<Self> {
+        [Self::Gossip, Self::Counters].into_iter().find(|kind| datagram.get(2) == Some(&kind.byte()))
+    }
+
+    fn byte(self) -> u8 {
+        match self {
+            Self::Gossip => 1,
+            Self::Counters => 2,
+        }
+    }
+
+    /// What its keys are derived with.
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::Gossip => b"phalanx gossip 1",
+            Self::Counters => b"phalanx counters 1",
+        }
+    }
+}
 
 /// Why a datagram was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Drop {
     /// Not one of ours, or cut off.
     Unsealed,
-    /// Of a newer version of this format.
+    /// Of a kind that a newer version knows.
     Version,
     /// Of another cluster.
     Cluster,
@@ -60,11 +90,13 @@ pub(crate) enum Drop {
     Message,
     /// Too large to be sent.
     Size,
+    /// More come than can be taken.
+    Busy,
 }
 
 impl Drop {
     /// Every one, in the order of their numbers.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Unsealed,
         Self::Version,
         Self::Cluster,
@@ -76,6 +108,7 @@ impl Drop {
         Self::Old,
         Self::Message,
         Self::Size,
+        Self::Busy,
     ];
 
     /// The word in metrics.
@@ -92,6 +125,7 @@ impl Drop {
             Self::Old => "old",
             Self::Message => "message",
             Self::Size => "size",
+            Self::Busy => "busy",
         }
     }
 }
@@ -129,12 +163,12 @@ impl Keyring {
         Self { cluster, cluster_id: cluster_id.to_owned(), keys: keys.iter().filter_map(bytes).collect() }
     }
 
-    fn derive(&self, key_id: u8, node: NodeId, boot: Boot) -> Option<LessSafeKey> {
+    fn derive(&self, kind: Kind, key_id: u8, node: NodeId, boot: Boot) -> Option<LessSafeKey> {
         let (_, secret) = self.keys.iter().find(|(id, _)| *id == key_id)?;
         let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, self.cluster_id.as_bytes()).extract(secret);
         let (node, started, nonce) =
             (node.0.to_be_bytes(), boot.started_ms.to_be_bytes(), boot.nonce.to_be_bytes());
-        let info: [&[u8]; 4] = [b"phalanx gossip 1", &node, &started, &nonce];
+        let info: [&[u8]; 4] = [kind.label(), &node, &started, &nonce];
         let mut key = [0; 32];
         prk.expand(&info, hkdf::HKDF_SHA256).ok()?.fill(&mut key).ok()?;
         Some(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).ok()?))
@@ -143,6 +177,7 @@ impl Keyring {
 
 /// Seals what this node sends.
 pub(super) struct Sealer {
+    kind: Kind,
     node: NodeId,
     boot: Boot,
     counter: u64,
@@ -150,14 +185,14 @@ pub(super) struct Sealer {
 }
 
 impl Sealer {
-    pub(super) fn new(node: NodeId, boot: Boot) -> Self {
-        Self { node, boot, counter: 0, key: None }
+    pub(super) fn new(kind: Kind, node: NodeId, boot: Boot) -> Self {
+        Self { kind, node, boot, counter: 0, key: None }
     }
 
     /// Uses the newest of these keys from now on.
     pub(super) fn rekey(&mut self, keyring: &Keyring) {
         let newest = keyring.keys.first().map(|(id, _)| *id);
-        self.key = newest.and_then(|id| Some((id, keyring.derive(id, self.node, self.boot)?)));
+        self.key = newest.and_then(|id| Some((id, keyring.derive(self.kind, id, self.node, self.boot)?)));
     }
 
     /// The datagram for this body; none while there is no key.
@@ -166,7 +201,7 @@ impl Sealer {
         self.counter += 1;
         let mut datagram = Vec::with_capacity(body.len() + ADDED_BYTES);
         datagram.extend(MAGIC);
-        datagram.extend([VERSION, *key_id]);
+        datagram.extend([self.kind.byte(), *key_id]);
         datagram.extend(keyring.cluster);
         datagram.extend(self.node.0.to_be_bytes());
         datagram.extend(self.boot.started_ms.to_be_bytes());
@@ -183,9 +218,10 @@ impl Sealer {
 /// Opens what members send, each datagram once. Knows one boot of each member and no one else: bounded by the members.
 ///
 /// It forgets with the process: after a restart, a datagram that was recorded from a member's earlier boot opens until the
-/// first of its present one came. chitchat's own versions and heartbeats make that harmless: they only grow.
-#[derive(Default)]
+/// first of its present one came. chitchat's own versions and heartbeats make that harmless: they only grow. So do counters
+/// within a window, and those of another window are not heeded.
 pub(super) struct Opener {
+    kind: Kind,
     senders: HashMap<NodeId, Sender>,
 }
 
@@ -195,7 +231,19 @@ struct Sender {
     seen: Seen,
 }
 
+/// What a member has sent.
+pub(super) struct Opened<'d> {
+    pub(super) from: NodeId,
+    pub(super) boot: Boot,
+    pub(super) body: &'d [u8],
+}
+
 impl Opener {
+    /// Of datagrams of this kind.
+    pub(super) fn new(kind: Kind) -> Self {
+        Self { kind, senders: HashMap::new() }
+    }
+
     /// Forgets who is no member any more, and every derived key.
     pub(super) fn rekey(&mut self, is_member: impl Fn(NodeId) -> bool) {
         self.senders.retain(|node, _| is_member(*node));
@@ -208,11 +256,13 @@ impl Opener {
         keyring: &Keyring,
         datagram: &'d mut [u8],
         is_member: impl Fn(NodeId) -> bool,
-    ) -> Result<(NodeId, &'d [u8]), Drop> {
-        let head = Head::read(datagram, keyring)?;
+    ) -> Result<Opened<'d>, Drop> {
+        let head = Head::read(datagram, keyring, self.kind)?;
         if !is_member(head.node) {
             return Err(Drop::Stranger);
         }
+        let derive =
+            |head: &Head| keyring.derive(self.kind, head.key_id, head.node, head.boot).ok_or(Drop::Key);
         let known = self.senders.get_mut(&head.node);
         if known.as_ref().is_some_and(|known| head.boot < known.boot) {
             return Err(Drop::Boot);
@@ -226,7 +276,7 @@ impl Opener {
             Some(known) if known.boot == head.boot => {
                 known.seen.check(head.counter)?;
                 if !known.keys.iter().any(|(id, _)| *id == head.key_id) {
-                    let key = keyring.derive(head.key_id, head.node, head.boot).ok_or(Drop::Key)?;
+                    let key = derive(&head)?;
                     known.keys.push((head.key_id, key));
                 }
                 let key = known.keys.iter().find(|(id, _)| *id == head.key_id).ok_or(Drop::Key)?;
@@ -236,7 +286,7 @@ impl Opener {
             }
             // A later boot is believed only once something of it has opened.
             _ => {
-                let key = keyring.derive(head.key_id, head.node, head.boot).ok_or(Drop::Key)?;
+                let key = derive(&head)?;
                 let length = open(&key)?;
                 let mut seen = Seen::default();
                 seen.take(head.counter);
@@ -245,7 +295,8 @@ impl Opener {
                 length
             }
         };
-        Ok((head.node, &datagram[HEAD_BYTES..HEAD_BYTES + length]))
+        let body = &datagram[HEAD_BYTES..HEAD_BYTES + length];
+        Ok(Opened { from: head.node, boot: head.boot, body })
     }
 }
 
@@ -257,11 +308,11 @@ struct Head {
 }
 
 impl Head {
-    fn read(datagram: &[u8], keyring: &Keyring) -> Result<Self, Drop> {
+    fn read(datagram: &[u8], keyring: &Keyring, kind: Kind) -> Result<Self, Drop> {
         if datagram.len() < ADDED_BYTES || datagram[..2] != MAGIC {
             return Err(Drop::Unsealed);
         }
-        if datagram[2] != VERSION {
+        if Kind::of(datagram) != Some(kind) {
             return Err(Drop::Version);
         }
         if datagram[4..8] != keyring.cluster {
@@ -341,15 +392,15 @@ mod tests {
 
     fn pair(cluster_id: &str, key: &GossipKey) -> (Keyring, Sealer, Opener) {
         let keyring = Keyring::new(cluster_id, std::slice::from_ref(key));
-        let mut sealer = Sealer::new(ONE, Boot::new(1_000));
+        let mut sealer = Sealer::new(Kind::Gossip, ONE, Boot::new(1_000));
         sealer.rekey(&keyring);
-        (keyring, sealer, Opener::default())
+        (keyring, sealer, Opener::new(Kind::Gossip))
     }
 
     fn open(opener: &mut Opener, keyring: &Keyring, datagram: &[u8]) -> Result<(NodeId, Vec<u8>), Drop> {
         let mut copy = datagram.to_vec();
         let opened = opener.open(keyring, &mut copy, |node| node == ONE);
-        opened.map(|(node, body)| (node, body.to_vec()))
+        opened.map(|opened| (opened.from, opened.body.to_vec()))
     }
 
     #[test]
@@ -396,24 +447,41 @@ mod tests {
         let datagram = sealer.seal(&keyring, b"x").unwrap();
         let other = |cluster: &str, key| Keyring::new(cluster, &[key]);
         let same_id = other("c", tokens::gossip_key(1));
-        let mut fresh = Opener::default();
+        let mut fresh = Opener::new(Kind::Gossip);
         assert_eq!(open(&mut fresh, &same_id, &datagram), Err(Drop::Forged));
         assert_eq!(open(&mut fresh, &other("c", tokens::gossip_key(2)), &datagram), Err(Drop::Key));
         assert_eq!(open(&mut fresh, &other("d", key), &datagram), Err(Drop::Cluster));
         let mut copy = datagram.clone();
-        assert_eq!(opener.open(&keyring, &mut copy, |_| false), Err(Drop::Stranger));
+        assert_eq!(opener.open(&keyring, &mut copy, |_| false).err(), Some(Drop::Stranger));
         assert_eq!(
             open(&mut opener, &keyring, b"PGsome plain text that is long enough to have a head"),
             Err(Drop::Unsealed)
         );
 
-        let mut restarted = Sealer::new(ONE, Boot::new(1_001));
+        let mut restarted = Sealer::new(Kind::Gossip, ONE, Boot::new(1_001));
         restarted.rekey(&keyring);
         let later = restarted.seal(&keyring, b"y").unwrap();
         assert!(open(&mut opener, &keyring, &datagram).is_ok());
         assert!(open(&mut opener, &keyring, &later).is_ok());
         let stale = sealer.seal(&keyring, b"x").unwrap();
         assert_eq!(open(&mut opener, &keyring, &stale), Err(Drop::Boot));
+    }
+
+    #[test]
+    fn one_kind_is_never_taken_for_the_other() {
+        let (keyring, mut sealer, mut opener) = pair("c", &tokens::gossip_key(1));
+        let mut counters = Sealer::new(Kind::Counters, ONE, sealer.boot);
+        counters.rekey(&keyring);
+        let mut datagram = counters.seal(&keyring, b"x").unwrap();
+        assert_eq!(Kind::of(&datagram), Some(Kind::Counters));
+        assert_eq!(open(&mut opener, &keyring, &datagram), Err(Drop::Version));
+        // Said to be of the other kind, it does not open: that kind's keys are others.
+        datagram[2] = Kind::Gossip.byte();
+        assert_eq!(open(&mut opener, &keyring, &datagram), Err(Drop::Forged));
+        let gossip = sealer.seal(&keyring, b"x").unwrap();
+        assert_eq!(open(&mut Opener::new(Kind::Counters), &keyring, &gossip), Err(Drop::Version));
+        datagram[2] = 3;
+        assert_eq!((Kind::of(&datagram), Kind::of(b"PG")), (None, None));
     }
 
     #[test]

@@ -48,7 +48,9 @@ impl Ring {
     async fn start(&self, id: NodeId, data: usize, socket: UdpSocket) -> Gossip {
         let data = self.data[data].path();
         let watch = self.cluster.subscribe();
-        Gossip::start(id, "c", data, socket, watch, facts("starting"), &Registry::new()).await.unwrap()
+        let registry = Registry::new();
+        let rates = RateCounters::of_few(&registry);
+        Gossip::start(id, "c", data, socket, watch, facts("starting"), rates, &registry).await.unwrap()
     }
 }
 

@@ -11,20 +11,21 @@ use std::{
     time::Instant,
 };
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use chitchat::{
-    ChitchatMessage, Deserializable, Serializable,
+    ChitchatMessage, Serializable,
     transport::{Socket, Transport},
 };
 use model::NodeId;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
-use tokio::net::UdpSocket;
+use tokio::{net::UdpSocket, sync::mpsc};
 
-use super::seal::{ADDED_BYTES, Drop, Keyring, Opener, Sealer};
+use super::seal::{ADDED_BYTES, Boot, Drop, Keyring, Kind, Sealer};
 
 /// The largest UDP datagram over IPv4.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
+pub(super) const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 /// Who the members are and where; replaced whole when it changes.
 pub(super) struct Members {
@@ -34,14 +35,21 @@ pub(super) struct Members {
     pub(super) addresses: BTreeMap<NodeId, Option<SocketAddr>>,
 }
 
-/// When each member's last good datagram came.
-pub(super) type Heard = Arc<Mutex<HashMap<NodeId, Instant>>>;
+/// When each member's last good datagram came, and from where, for when its name can't be looked up.
+pub(super) type Heard = Arc<Mutex<HashMap<NodeId, Contact>>>;
+
+/// A member's last good datagram.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Contact {
+    pub(super) at: Instant,
+    pub(super) from: SocketAddr,
+}
 
 /// What went over the wire, for `/metrics`.
 #[derive(Clone)]
 pub(super) struct Counters {
     sent: IntCounter,
-    received: IntCounter,
+    pub(super) received: IntCounter,
     dropped: IntCounterVec,
 }
 
@@ -69,7 +77,7 @@ impl Counters {
         Drop::ALL.map(count).to_vec()
     }
 
-    fn drop(&self, reason: Drop) {
+    pub(super) fn drop(&self, reason: Drop) {
         self.dropped.with_label_values(&[reason.as_str()]).inc();
     }
 }
@@ -91,82 +99,50 @@ fn node_of(address: SocketAddr) -> Option<NodeId> {
 pub(super) struct Sealed {
     pub(super) socket: Arc<UdpSocket>,
     pub(super) node: NodeId,
-    pub(super) boot: super::seal::Boot,
+    pub(super) boot: Boot,
     pub(super) members: Arc<ArcSwap<Members>>,
     pub(super) counters: Counters,
     pub(super) heard: Heard,
+    /// What the reader has opened; taken by the end.
+    pub(super) messages: Mutex<Option<Messages>>,
 }
+
+/// chitchat's messages as they come, with who sent them; an error where the socket is broken.
+pub(super) type Messages = mpsc::Receiver<io::Result<(NodeId, ChitchatMessage)>>;
 
 #[async_trait]
 impl Transport for Sealed {
     async fn open(&self, _: SocketAddr) -> anyhow::Result<Box<dyn Socket>> {
+        let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(Box::new(End {
-            socket: self.socket.clone(),
+            outlet: Outlet::new(Kind::Gossip, self.node, self.boot, self.socket.clone(), self.heard.clone()),
             members: self.members.clone(),
-            version: 0,
-            sealer: Sealer::new(self.node, self.boot),
-            opener: Opener::default(),
-            from: HashMap::new(),
             counters: self.counters.clone(),
-            heard: self.heard.clone(),
-            buffer: vec![0; DATAGRAM_BYTES_MAX + 1],
+            messages: messages.context("gossip is opened once")?,
         }))
     }
 }
 
 struct End {
-    socket: Arc<UdpSocket>,
+    outlet: Outlet,
     members: Arc<ArcSwap<Members>>,
-    /// The version of the members that the sealer and opener know.
-    version: u64,
-    sealer: Sealer,
-    opener: Opener,
-    /// Where each member's last datagram came from, for when its name can't be looked up.
-    from: HashMap<NodeId, SocketAddr>,
     counters: Counters,
-    heard: Heard,
-    buffer: Vec<u8>,
-}
-
-impl End {
-    fn members(&mut self) -> Arc<Members> {
-        let members = self.members.load_full();
-        if members.version != self.version {
-            self.version = members.version;
-            self.sealer.rekey(&members.keyring);
-            self.opener.rekey(|node| members.addresses.contains_key(&node));
-            self.from.retain(|node, _| members.addresses.contains_key(node));
-        }
-        members
-    }
-
-    fn take(&mut self, length: usize, from: SocketAddr) -> Result<(SocketAddr, ChitchatMessage), Drop> {
-        let members = self.members();
-        let datagram = &mut self.buffer[..length];
-        let is_member = |node| members.addresses.contains_key(&node);
-        let (node, mut body) = self.opener.open(&members.keyring, datagram, is_member)?;
-        let message = ChitchatMessage::deserialize(&mut body).map_err(|_| Drop::Message)?;
-        self.from.insert(node, from);
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Instant::now());
-        Ok((made_up(node), message))
-    }
+    messages: Messages,
 }
 
 #[async_trait]
 impl Socket for End {
     async fn send(&mut self, to: SocketAddr, message: ChitchatMessage) -> anyhow::Result<()> {
-        let members = self.members();
         let Some(node) = node_of(to) else { return Ok(()) };
-        // One that was removed has no address any more, though chitchat still knows it for a while.
-        let Some(address) = members.addresses.get(&node) else { return Ok(()) };
-        let Some(address) = address.or_else(|| self.from.get(&node).copied()) else { return Ok(()) };
         let body = message.serialize_to_vec();
         if body.len() + ADDED_BYTES > DATAGRAM_BYTES_MAX {
             self.counters.drop(Drop::Size);
             return Ok(());
         }
-        let Some(datagram) = self.sealer.seal(&members.keyring, &body) else { return Ok(()) };
-        match self.socket.send_to(&datagram, address).await {
+        let members = self.members.load_full();
+        let Some(datagram) = self.outlet.seal(&members, &body) else { return Ok(()) };
+        let Some(address) = self.outlet.address(&members, node) else { return Ok(()) };
+        match self.outlet.socket.send_to(&datagram, address).await {
             Ok(_) => self.counters.sent.inc(),
             // A peer that is down or cut off is what gossip is there to notice.
             Err(error) => tracing::debug!(%node, %address, %error, "gossip was not sent"),
@@ -175,27 +151,45 @@ impl Socket for End {
     }
 
     async fn recv(&mut self) -> anyhow::Result<(SocketAddr, ChitchatMessage)> {
-        loop {
-            match self.socket.recv_from(&mut self.buffer).await {
-                Ok((length, from)) => match self.take(length, from) {
-                    Ok(message) => {
-                        self.counters.received.inc();
-                        return Ok(message);
-                    }
-                    Err(reason) => {
-                        self.counters.drop(reason);
-                        tracing::debug!(%from, reason = reason.as_str(), "a gossip datagram was dropped");
-                    }
-                },
-                // An ICMP answer to something sent earlier; the socket is as good as before.
-                Err(error) if transient(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let (node, message) = self.messages.recv().await.context("the socket is not read any more")??;
+        Ok((made_up(node), message))
     }
 }
 
-fn transient(error: &io::Error) -> bool {
+/// Seals bodies of one kind, and knows where to send them.
+pub(super) struct Outlet {
+    pub(super) socket: Arc<UdpSocket>,
+    sealer: Sealer,
+    /// The version of the members that the sealer knows.
+    version: u64,
+    heard: Heard,
+}
+
+impl Outlet {
+    pub(super) fn new(kind: Kind, node: NodeId, boot: Boot, socket: Arc<UdpSocket>, heard: Heard) -> Self {
+        Self { socket, sealer: Sealer::new(kind, node, boot), version: 0, heard }
+    }
+
+    /// The datagram for this body; none while there is no key.
+    pub(super) fn seal(&mut self, members: &Members, body: &[u8]) -> Option<Vec<u8>> {
+        if members.version != self.version {
+            self.version = members.version;
+            self.sealer.rekey(&members.keyring);
+        }
+        self.sealer.seal(&members.keyring, body)
+    }
+
+    /// Where this member is, or else was last; none of one that was removed, though chitchat still knows it for a while.
+    pub(super) fn address(&self, members: &Members, node: NodeId) -> Option<SocketAddr> {
+        let last = || {
+            let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.get(&node).map(|contact| contact.from)
+        };
+        members.addresses.get(&node)?.or_else(last)
+    }
+}
+
+pub(super) fn transient(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
         OutOfMemory, PermissionDenied,

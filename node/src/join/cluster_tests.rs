@@ -58,8 +58,10 @@ async fn start(identity: NodeIdentity, data: TempDir, listener: TcpListener, soc
     let facts = Facts { phase: "ready".to_owned(), ..Facts::default() };
     let cluster = consensus.cluster();
     let (id, name) = (identity.node_id, identity.cluster_id.clone());
+    let registry = Registry::new();
+    let rates = crate::counters::Counters::of_few(&registry);
     let gossip =
-        Gossip::start(id, &name, data.path(), socket, cluster, facts, &Registry::new()).await.unwrap();
+        Gossip::start(id, &name, data.path(), socket, cluster, facts, rates, &registry).await.unwrap();
     Member { identity, consensus, gossip, installed, _data: data }
 }
 

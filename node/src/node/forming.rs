@@ -10,7 +10,7 @@ use model::{
 };
 use tokio::net::TcpListener;
 
-use super::Node;
+use super::{Node, Spare};
 use crate::{
     admin,
     gossip::Facts,
@@ -66,7 +66,7 @@ impl Node {
     ) -> anyhow::Result<()> {
         let tls = identity.admin_tls()?;
         let spare = self.spare.lock().await.take();
-        let (storage, port) = spare.context("this node is in a cluster already")?;
+        let Spare { storage, port, counters } = spare.context("this node is in a cluster already")?;
         let said = || {
             let cluster = storage.cluster();
             let cluster = cluster.borrow();
@@ -77,6 +77,7 @@ impl Node {
         let facts = self.facts(None);
         let facts = Facts { certificate_expires_at_ms: identity.certificate_expires_at_ms(), ..facts };
         let lent = Lent {
+            counters,
             settings: &self.settings,
             installed: self.installed.clone(),
             lease: &self.lease,
@@ -179,7 +180,7 @@ impl Node {
         let admin = self.admin_listener().await.map_err(failed)?;
         let identity = {
             let spare = self.spare.lock().await;
-            let Some((_, port)) = &*spare else {
+            let Some(Spare { port, .. }) = &*spare else {
                 let reason = "this node is forming or joining a cluster already".into();
                 return Err(identity::Error::Refused { code: Code::Conflict, reason });
             };

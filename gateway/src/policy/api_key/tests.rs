@@ -5,9 +5,9 @@ use model::{Code, Config, Kind, Name, config::Pepper, key};
 
 use super::*;
 use crate::{
-    lease::{Lease, Moment},
+    lease::Moment,
     plan::Plan,
-    policy::test::{config, policy, run_in, run_under},
+    policy::test::{World, config, policy, run_in, run_under},
 };
 
 fn credential(seed: u8) -> String {
@@ -55,7 +55,8 @@ fn where_it_closes_on_isolation_nobody_passes_without_a_confirmation() {
     assert_eq!(ask(&plan, closed, &[("x-api-key", &key)]), isolated);
     // Nor does one without a key learn anything.
     assert_eq!(ask(&plan, closed, &[]), isolated);
-    let lease = Lease::default();
+    let world = World::default();
+    let lease = &world.lease;
     lease.confirm(Moment::now());
     let with_lease = |doc: &str| {
         let built = policy(doc).unwrap();
@@ -63,7 +64,7 @@ fn where_it_closes_on_isolation_nobody_passes_without_a_confirmation() {
         let prepare = |exchange: &mut Exchange<'_>| {
             exchange.headers.append("x-api-key", value);
         };
-        run_under(&lease, &plan, &*built, prepare, |_| ()).map_err(|refusal| (refusal.code, refusal.reason))
+        run_under(&world, &plan, &*built, prepare, |_| ()).map_err(|refusal| (refusal.code, refusal.reason))
     };
     assert_eq!(with_lease(closed), Ok(()));
     let refused = policy(r#"{"type":"api-key","on_isolation":"closed","isolation_after":"4s"}"#).unwrap_err();

@@ -1,0 +1,173 @@
+//! Who or what requests are counted for.
+
+use std::{hash::Hasher, net::IpAddr, num::NonZeroU64};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::HeaderName;
+use limits::Rule;
+use model::Name;
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::exchange::Exchange;
+
+/// Header names of which the values are not for people to see.
+const SECRET_WORDS: [&str; 7] = ["auth", "cookie", "key", "password", "secret", "session", "token"];
+/// The most characters of a header's value that are shown.
+const SHOWN_MAX: usize = 64;
+/// Bytes of a partition's number that clients are shown.
+const SHOWN_BYTES: usize = 6;
+
+/// One thing of a request that tells for whom it is counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    Consumer,
+    Group,
+    Key,
+    /// The client's network, of so many bits for IPv4 and for IPv6.
+    Network {
+        v4: u8,
+        v6: u8,
+    },
+    Route,
+    Header(HeaderName),
+}
+
+/// What a part is for a request.
+enum Value<'e> {
+    Text(&'static str, &'e [u8]),
+    Header(&'e HeaderName),
+    Network(IpAddr, u8),
+}
+
+impl Part {
+    /// What it is for this request. Where the request has none, the client's address stands for it: who leaves a header out, or
+    /// calls without a key, is counted for himself.
+    fn of<'e>(&'e self, exchange: &'e Exchange<'_>) -> Value<'e> {
+        let name = |what, name: Option<&'e Name>| Some(Value::Text(what, name?.as_str().as_bytes()));
+        let found = match self {
+            Self::Consumer => name("consumer", exchange.consumer.as_ref()),
+            Self::Group => name("group", exchange.groups.first()),
+            Self::Key => name("key", exchange.key.as_ref()),
+            Self::Route => name("route", Some(&exchange.route.name)),
+            Self::Header(name) => exchange.headers.contains_key(name).then_some(Value::Header(name)),
+            Self::Network { v4, v6 } => Some(network(exchange.client, *v4, *v6)),
+        };
+        found.unwrap_or_else(|| network(exchange.client, 32, 64))
+    }
+}
+
+fn network(address: IpAddr, v4: u8, v6: u8) -> Value<'static> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let bits = u32::from(address) & u32::MAX.checked_shl(32 - u32::from(v4)).unwrap_or(0);
+            Value::Network(IpAddr::V4(bits.into()), v4)
+        }
+        IpAddr::V6(address) => {
+            let bits = u128::from(address) & u128::MAX.checked_shl(128 - u32::from(v6)).unwrap_or(0);
+            Value::Network(IpAddr::V6(bits.into()), v6)
+        }
+    }
+}
+
+/// For whom a request is counted under a policy, as a digest under the cluster's secret, so that nobody can choose to share another's
+/// counter (SipHash-1-3: J.-P. Aumasson and D. J. Bernstein, "SipHash: a fast short-input PRF", 2012).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Partition {
+    counted: u64,
+    shown: u64,
+}
+
+impl Partition {
+    pub(super) fn of(policy: &Name, by: &[Part], exchange: &Exchange<'_>) -> Self {
+        let (one, other) = exchange.plan.rate_secret;
+        let mut hasher = SipHasher13::new_with_keys(one, other);
+        let text = |hasher: &mut SipHasher13, kind: u8, bytes: &[u8]| {
+            hasher.write_u8(kind);
+            hasher.write_u64(bytes.len() as u64);
+            hasher.write(bytes);
+        };
+        text(&mut hasher, 0, policy.as_str().as_bytes());
+        for part in by {
+            match part.of(exchange) {
+                Value::Text(_, bytes) => text(&mut hasher, 1, bytes),
+                Value::Header(name) => {
+                    exchange
+                        .headers
+                        .get_all(name)
+                        .iter()
+                        .for_each(|value| text(&mut hasher, 2, value.as_bytes()));
+                    hasher.write_u8(3);
+                }
+                Value::Network(IpAddr::V4(address), bits) => text(&mut hasher, bits, &address.octets()),
+                Value::Network(IpAddr::V6(address), bits) => text(&mut hasher, bits, &address.octets()),
+            }
+        }
+        let digest = hasher.finish128();
+        Self { counted: digest.h1, shown: digest.h2 }
+    }
+
+    /// The counter's key under this rule. The window's length is in it, and the limit is not: so a limit can change, and what was counted
+    /// stays.
+    pub(super) fn key(&self, rule: Rule) -> NonZeroU64 {
+        let mut bits = self.counted ^ u64::from(rule.window_ms()).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        NonZeroU64::new(bits ^ (bits >> 31)).unwrap_or(NonZeroU64::MIN)
+    }
+
+    /// What clients are shown of it, in base64: enough to tell partitions apart, and nothing of the counter's key. None where there
+    /// is but one.
+    pub(super) fn shown(&self, by: &[Part]) -> Option<Shown> {
+        if by.is_empty() {
+            return None;
+        }
+        let mut text = [0; SHOWN_BYTES / 3 * 4];
+        let length = STANDARD.encode_slice(&self.shown.to_be_bytes()[..SHOWN_BYTES], &mut text).ok()?;
+        (length == text.len()).then_some(Shown(text))
+    }
+}
+
+/// A partition as clients are shown it.
+pub(super) struct Shown([u8; SHOWN_BYTES / 3 * 4]);
+
+impl Shown {
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// For whom the request is counted, as `consumer acme, route orders`.
+pub(super) fn in_words(by: &[Part], exchange: &Exchange<'_>) -> String {
+    let mut words = String::new();
+    for part in by {
+        if !words.is_empty() {
+            words.push_str(", ");
+        }
+        match part.of(exchange) {
+            Value::Text(what, bytes) => {
+                words.push_str(what);
+                words.push(' ');
+                words.push_str(std::str::from_utf8(bytes).unwrap_or_default());
+            }
+            Value::Network(address, bits) => {
+                let is_whole = bits == if address.is_ipv4() { 32 } else { 128 };
+                words.push_str(&if is_whole {
+                    format!("address {address}")
+                } else {
+                    format!("network {address}/{bits}")
+                });
+            }
+            Value::Header(name) => {
+                words.push_str(name.as_str());
+                words.push(' ');
+                if SECRET_WORDS.iter().any(|word| name.as_str().contains(word)) {
+                    words.push_str("(hidden)");
+                    continue;
+                }
+                let value = exchange.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+                words.extend(value.iter().flat_map(|value| value.chars()).take(SHOWN_MAX));
+            }
+        }
+    }
+    words
+}

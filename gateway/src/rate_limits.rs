@@ -1,0 +1,93 @@
+//! The counters of rate limits, as workers and the task that tells other nodes share them.
+
+use std::{num::NonZeroU64, sync::Arc};
+
+use crossbeam_queue::ArrayQueue;
+use limits::{Decision, Limiter, Pusher, Rule};
+use model::Name;
+use tokio::sync::Notify;
+
+/// Names of keys that wait to be fetched; more are lost, and come again if they matter.
+const NAMES_MAX: usize = 256;
+
+/// The counters of rate limits. Workers count in them; one task, which has the [`Pusher`], tells other nodes.
+#[derive(Debug)]
+pub struct RateLimits {
+    limiter: Arc<Limiter>,
+    due: Notify,
+    names: ArrayQueue<KeyName>,
+}
+
+/// What stands behind a key's digest, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyName {
+    /// The digest.
+    pub key: NonZeroU64,
+    /// The policy that counts.
+    pub policy: Name,
+    /// Which of its limits, if it has several.
+    pub limit: Option<Name>,
+    /// Who or what is limited, as `consumer acme`; empty: everything under the policy together.
+    pub by: String,
+}
+
+impl RateLimits {
+    /// Counters of so much, and who tells other nodes of them.
+    pub fn new(settings: limits::Settings) -> (Arc<Self>, Pusher) {
+        let (limiter, pusher) = Limiter::new(settings);
+        let names = ArrayQueue::new(NAMES_MAX);
+        (Arc::new(Self { limiter, due: Notify::new(), names }), pusher)
+    }
+
+    /// Counters of a node that has no others.
+    pub(crate) fn alone() -> Arc<Self> {
+        Self::new(limits::Settings { keys: 10_000, shared_keys: 1, peers: 1, seed: 0 }).0
+    }
+
+    /// The counters themselves.
+    pub fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    /// Becomes ready when the [`Pusher`] is to be polled before the time it asked for.
+    pub async fn due(&self) {
+        self.due.notified().await;
+    }
+
+    /// The next name that a worker has left.
+    pub fn next_name(&self) -> Option<KeyName> {
+        self.names.pop()
+    }
+
+    /// Whether a name would be taken.
+    pub(crate) fn wants_names(&self) -> bool {
+        !self.names.is_full()
+    }
+
+    /// Leaves a name for whoever shows keys to people.
+    pub(crate) fn name(&self, name: KeyName) {
+        // There is no more room: it comes again if it matters.
+        let _ = self.names.push(name);
+    }
+
+    pub(crate) fn acquire(&self, key: NonZeroU64, rule: Rule, cost: u32, now_us: u64) -> Decision {
+        let mut is_due = false;
+        let decision = self.limiter.acquire(key, rule, cost, now_us, &mut is_due);
+        if is_due {
+            self.due.notify_one();
+        }
+        decision
+    }
+
+    pub(crate) fn charge(&self, key: NonZeroU64, rule: Rule, cost: u32, now_us: u64) {
+        let mut is_due = false;
+        self.limiter.charge(key, rule, cost, now_us, &mut is_due);
+        if is_due {
+            self.due.notify_one();
+        }
+    }
+
+    pub(crate) fn take_back(&self, key: NonZeroU64, rule: Rule, cost: u32, now_us: u64) {
+        self.limiter.take_back(key, rule, cost, now_us);
+    }
+}

@@ -1,0 +1,238 @@
+//! What nodes tell each other of rate limits: when, in which datagrams, and who is there to hear it.
+//!
+//! The arithmetic is the crate `limits`. Here its records become datagrams for all other members, at no more bytes a second than there
+//! may be; a member that is not heard for a second is cut off, and so this node may be: then it has its part of the limits.
+
+mod metrics;
+mod numbers;
+mod view;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use gateway::RateLimits;
+use limits::{Pusher, Record, wire};
+use model::NodeId;
+
+use self::{metrics::Metrics, numbers::Numbers};
+pub(crate) use self::{
+    numbers::NUMBERS_MAX,
+    view::{Used, View},
+};
+
+/// A member that was not heard for so long is cut off, or down.
+const HEARD_FOR: Duration = Duration::from_secs(1);
+/// After so long without anything to tell, a node says that it is there.
+const HELLO_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two looks at who is there.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// The most bytes that a node sends a second, over time. What there is more of waits, and goes together in fewer datagrams.
+const BYTES_PER_S_MAX: f64 = 4e6;
+/// What UDP and IPv4 add to a datagram, and what sealing does, in bytes.
+const DATAGRAM_BYTES: usize = 28 + 56;
+
+/// Tells other nodes of this node's counters, and hears theirs. Whoever reads the gossip socket has it.
+pub(crate) struct Counters {
+    rates: Arc<RateLimits>,
+    pusher: Pusher,
+    peers: BTreeMap<NodeId, Peer>,
+    numbers: Numbers,
+    view: Arc<View>,
+    metrics: Metrics,
+    /// When the pusher wants to be polled.
+    poll_at: Option<Instant>,
+    /// Before that it is not, since enough was sent.
+    not_before: Instant,
+    look_at: Instant,
+    told_at: Instant,
+}
+
+/// Another member.
+struct Peer {
+    boot_ms: u64,
+    /// Its number in the limiter; none if there was none left.
+    number: Option<usize>,
+    heard_at: Instant,
+}
+
+/// A datagram that is not what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+impl Counters {
+    /// Of these counters.
+    ///
+    /// # Errors
+    /// The metrics' names are taken.
+    pub(crate) fn new(
+        rates: Arc<RateLimits>,
+        pusher: Pusher,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, prometheus::Error> {
+        let now = Instant::now();
+        Ok(Self {
+            view: Arc::new(View::new(rates.clone())),
+            rates,
+            pusher,
+            peers: BTreeMap::new(),
+            numbers: Numbers::default(),
+            metrics: Metrics::new(registry)?,
+            poll_at: None,
+            not_before: now,
+            look_at: now,
+            told_at: now,
+        })
+    }
+
+    /// The counters that workers count in.
+    pub(crate) fn rates(&self) -> &Arc<RateLimits> {
+        &self.rates
+    }
+
+    /// What people may look at.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+
+    /// Something is to be told before the time that was given.
+    pub(crate) fn have_come_due(&mut self) {
+        self.poll_at = Some(Instant::now());
+    }
+
+    /// Hears what a member says that was started then.
+    ///
+    /// # Errors
+    /// The body is none of its kind; nothing of it was taken.
+    pub(crate) fn hear(
+        &mut self,
+        from: NodeId,
+        boot_ms: u64,
+        body: &[u8],
+        now: Instant,
+    ) -> Result<(), Malformed> {
+        let records = wire::decode(body).map_err(|_| Malformed)?;
+        let known = self.peers.get(&from).filter(|peer| peer.boot_ms == boot_ms);
+        let number = match known {
+            Some(peer) => peer.number,
+            None => {
+                let given = self.numbers.give(from, boot_ms, now);
+                if let Some((number, true)) = given {
+                    self.pusher.forget(number);
+                }
+                if given.is_none() {
+                    tracing::warn!(node = %from, "too many nodes: what this one counts is not heard");
+                }
+                given.map(|(number, _)| number)
+            }
+        };
+        self.peers.insert(from, Peer { boot_ms, number, heard_at: now });
+        let Some(number) = number else { return Ok(()) };
+        self.numbers.heard(number, now);
+        self.metrics.received.inc_by(records.len() as u64);
+        let now_us = now_us();
+        for record in &records {
+            self.pusher.receive(number, record, now_us);
+        }
+        if !records.is_empty() {
+            self.poll_at = Some(now);
+        }
+        Ok(())
+    }
+
+    /// Hands over the bodies that are to be sent now, and to whom. Gives when to be called again, if nothing comes due before.
+    pub(crate) fn tell(
+        &mut self,
+        members: &BTreeMap<NodeId, Option<SocketAddr>>,
+        now: Instant,
+        mut send: impl FnMut(&[u8], &[NodeId]),
+    ) -> Instant {
+        if now >= self.look_at {
+            self.look_at = now + LOOK_INTERVAL;
+            self.look(members, now);
+        }
+        if self.poll_at.is_some_and(|at| at.max(self.not_before) <= now) {
+            self.push(members, now, &mut send);
+        }
+        if now >= self.told_at + HELLO_INTERVAL {
+            self.send(members, now, &[], &mut send);
+        }
+        let poll_at = self.poll_at.map(|at| at.max(self.not_before));
+        [Some(self.look_at), Some(self.told_at + HELLO_INTERVAL), poll_at]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now)
+    }
+
+    fn push(
+        &mut self,
+        members: &BTreeMap<NodeId, Option<SocketAddr>>,
+        now: Instant,
+        send: &mut impl FnMut(&[u8], &[NodeId]),
+    ) {
+        let (mut records, now_us) = (Vec::new(), now_us());
+        let next_us = self.pusher.poll(now_us, |record| records.push(record));
+        self.poll_at = next_us.map(|next_us| now + Duration::from_micros(next_us.saturating_sub(now_us)));
+        let judged = self.pusher.judged();
+        self.metrics.judge(judged.admitted, judged.over);
+        for records in records.chunks(wire::RECORDS_MAX) {
+            self.send(members, now, records, send);
+        }
+    }
+
+    /// Sends these records to all other members.
+    fn send(
+        &mut self,
+        members: &BTreeMap<NodeId, Option<SocketAddr>>,
+        now: Instant,
+        records: &[Record],
+        send: &mut impl FnMut(&[u8], &[NodeId]),
+    ) {
+        let to: Vec<NodeId> = members.keys().copied().filter(|node| *node != self.view.me()).collect();
+        let body = wire::encode(records);
+        let bytes = to.len() * (body.len() + DATAGRAM_BYTES);
+        self.told_at = now;
+        self.not_before = self.not_before.max(now) + Duration::from_secs_f64(bytes as f64 / BYTES_PER_S_MAX);
+        self.metrics.sent.inc_by((to.len() * records.len()) as u64);
+        self.metrics.sent_bytes.inc_by(bytes as u64);
+        if !to.is_empty() {
+            send(&body, &to);
+        }
+    }
+
+    /// Looks who is there, and has the limiter go by it.
+    fn look(&mut self, members: &BTreeMap<NodeId, Option<SocketAddr>>, now: Instant) {
+        self.peers.retain(|node, _| members.contains_key(node));
+        let is_heard = |peer: &Peer| now.saturating_duration_since(peer.heard_at) < HEARD_FOR;
+        let reached = self.peers.values().filter(|peer| is_heard(peer)).count() + 1;
+        let others = members.keys().filter(|node| **node != self.view.me()).count();
+        let (nodes, part) = shared(reached, others + 1);
+        self.rates.limiter().set_nodes(nodes, part);
+        self.metrics.look(nodes, part);
+        self.view.look(self.numbers.nodes());
+    }
+}
+
+/// By how many nodes the limits are shared, and which part of them these have, where so many of all are reached, this one among them.
+///
+/// Most of the nodes have all of the limits; the others have their part by their number. So however a cluster falls apart, no more is
+/// admitted than the part that is with the smaller side. Whether Raft has a leader says nothing here: counters have ways of their own,
+/// which may be cut while Raft's are not.
+fn shared(reached: usize, all: usize) -> (u32, f32) {
+    let (reached, all) = (reached.min(all), all.max(1));
+    let part = if 2 * reached > all { 1.0 } else { reached as f32 / all as f32 };
+    (u32::try_from(reached).unwrap_or(u32::MAX), part)
+}
+
+/// Microseconds since the Unix epoch.
+pub(crate) fn now_us() -> u64 {
+    let passed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! The numbers under which the limiter knows other nodes: another one for each start of a node, since one that starts anew has counted
+//! nothing, and what it counted before counts on.
+
+use std::time::Instant;
+
+use model::NodeId;
+
+/// Nodes and former starts of nodes that are known at the same time.
+pub(crate) const NUMBERS_MAX: usize = 64;
+
+/// Who has which number.
+#[derive(Default)]
+pub(super) struct Numbers {
+    holders: Vec<Holder>,
+}
+
+struct Holder {
+    node: NodeId,
+    boot_ms: u64,
+    heard_at: Instant,
+}
+
+impl Numbers {
+    /// A number for this start of a node, and whether another had it; none if all are of other nodes' newest starts.
+    pub(super) fn give(&mut self, node: NodeId, boot_ms: u64, now: Instant) -> Option<(usize, bool)> {
+        let holder = Holder { node, boot_ms, heard_at: now };
+        let of = |holder: &Holder| holder.node == node && holder.boot_ms == boot_ms;
+        if let Some(number) = self.holders.iter().position(of) {
+            return Some((number, false));
+        }
+        if self.holders.len() < NUMBERS_MAX {
+            self.holders.push(holder);
+            return Some((self.holders.len() - 1, false));
+        }
+        let is_former = |one: &Holder| {
+            one.node == node
+                || self.holders.iter().any(|other| other.node == one.node && other.boot_ms > one.boot_ms)
+        };
+        let former = self.holders.iter().enumerate().filter(|(_, holder)| is_former(holder));
+        let (number, _) = former.min_by_key(|(_, holder)| holder.heard_at)?;
+        self.holders[number] = holder;
+        Some((number, true))
+    }
+
+    /// Whoever has this number was heard.
+    pub(super) fn heard(&mut self, number: usize, now: Instant) {
+        self.holders[number].heard_at = now;
+    }
+
+    /// The node of each number.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.holders.iter().map(|holder| holder.node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_start_has_a_number_of_its_own_and_the_longest_silent_former_one_loses_it() {
+        let (mut numbers, now) = (Numbers::default(), Instant::now());
+        let at = |s| now + Duration::from_secs(s);
+        assert_eq!(numbers.give(NodeId(1), 10, at(0)), Some((0, false)));
+        assert_eq!(numbers.give(NodeId(1), 10, at(0)), Some((0, false)));
+        assert_eq!(numbers.give(NodeId(1), 11, at(1)), Some((1, false)));
+        for node in 2..64 {
+            assert_eq!(numbers.give(NodeId(node), 1, at(2)), Some((usize::try_from(node).unwrap(), false)));
+        }
+        assert_eq!(numbers.give(NodeId(64), 1, at(3)), Some((0, true)), "that of node 1's start before");
+        assert_eq!(numbers.give(NodeId(65), 1, at(3)), None);
+        assert_eq!(numbers.give(NodeId(5), 2, at(3)), Some((5, true)), "a node's own former number");
+        assert_eq!(numbers.nodes().count(), NUMBERS_MAX);
+    }
+}
