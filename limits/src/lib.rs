@@ -34,7 +34,7 @@ pub use usage::{Peer, Usage};
 /// Between two looks at what may be admitted, at the most.
 pub const EPOCH_US: u64 = 5_000;
 /// Between two pushes of a key, over time.
-pub const PUSH_INTERVAL_US: u64 = 12_000;
+pub const PUSH_INTERVAL_US: u64 = 15_000;
 /// Between two times that everything that matters is sent again, since datagrams get lost.
 pub const RESEND_INTERVAL_US: u64 = 200_000;
 /// Between two measurements of rates.

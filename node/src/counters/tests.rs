@@ -81,7 +81,8 @@ fn what_is_admitted_is_told_and_heard_and_a_new_start_takes_nothing_away() {
     assert_eq!(bodies.len(), 1);
     // At rest: of one that is busy it would be reckoned what it may have admitted since.
     let record = wire::decode(&bodies[0]).unwrap()[0];
-    let at_rest = |current| wire::encode(&[Record { current, admitted_rate: 0.0, asked_rate: 0.0, ..record }]);
+    let at_rest =
+        |current| wire::encode(&[Record { current, admitted_rate: 0.0, asked_rate: 0.0, ..record }]);
     assert_eq!(record.current, 60);
     other.hear(NodeId(1), 1, &at_rest(60), now).unwrap();
     // Another start of the node begins at nothing; what it has admitted before is counted on.

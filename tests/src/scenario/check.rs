@@ -36,8 +36,12 @@ pub(super) fn answer(expect: &Expect, answer: &Answer, secret: &[String]) -> Vec
 /// A problem document (RFC 9457) as the gateway makes them.
 fn problem(code: &str, answer: &Answer, differences: &mut Vec<String>) {
     let document = answer.json();
+    let kind = match code {
+        "exhausted" => "https://iana.org/assignments/http-problem-types#quota-exceeded".to_owned(),
+        code => format!("urn:phalanx:problem:{code}"),
+    };
     let wanted: [(&str, serde_json::Value); 4] = [
-        ("type", format!("urn:phalanx:problem:{code}").into()),
+        ("type", kind.into()),
         ("code", code.into()),
         ("status", answer.status.into()),
         ("request_id", answer.header("x-request-id").into()),
