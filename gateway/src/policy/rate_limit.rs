@@ -41,8 +41,8 @@ struct RateLimit {
     cost: Cost,
     on_partition: OnPartition,
     shadow: bool,
-    /// Whether responses tell of the limits.
-    tells: bool,
+    /// What responses tell of the limits, if they do.
+    told: Option<fields::Policy>,
     refused: Refused,
     figures: Arc<Figures>,
 }
@@ -78,7 +78,7 @@ impl Policy for RateLimit {
         let partition = Partition::of(&self.name, &self.by, exchange);
         let cost = self.cost.of_request(exchange.headers);
         let counted = exchange.after.charges.len();
-        let mut told = fields::Told::new(if self.tells { self.limits.len() } else { 0 });
+        let mut told = fields::Told::new(self.told.is_some() && !self.shadow);
         for (at, limit) in self.limits.iter().enumerate() {
             let key = partition.key(limit.rule);
             match exchange.rates.acquire(key, limit.rule, cost, exchange.now_us) {
@@ -103,11 +103,10 @@ impl Policy for RateLimit {
         {
             self.leave_name(&partition, limit, exchange);
         }
-        if self.tells && !self.shadow {
-            let shown = partition.shown(&self.by);
-            let (policy, now) = (fields::policy(&self.limits, shown.as_ref()), told.value());
+        if let Some(now) = told.value() {
+            let policy = self.told.as_ref().and_then(|policy| policy.value(&partition.shown()));
             exchange.after.headers.extend(policy.map(|value| (fields::RATELIMIT_POLICY, value)));
-            exchange.after.headers.extend(now.map(|value| (fields::RATELIMIT, value)));
+            exchange.after.headers.push((fields::RATELIMIT, now));
         }
         Ok(())
     }
@@ -134,10 +133,9 @@ impl RateLimit {
         let after_s = retry_after_us.div_ceil(1_000_000);
         let mut refusal = Refusal::new(Code::Exhausted, "rate_limited", "");
         refusal.headers.push((http::header::RETRY_AFTER, HeaderValue::from(after_s)));
-        if self.tells {
-            let shown = partition.shown(&self.by);
+        if let Some(policy) = &self.told {
             let fields = [
-                (fields::RATELIMIT_POLICY, fields::policy(&self.limits, shown.as_ref())),
+                (fields::RATELIMIT_POLICY, policy.value(&partition.shown())),
                 (fields::RATELIMIT, fields::used_up(limit, after_s)),
             ];
             refusal.headers.extend(fields.into_iter().filter_map(|(name, value)| Some((name, value?))));

@@ -1,7 +1,10 @@
 //! What responses tell of limits: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11).
+//!
+//! They are made for each response, so with as little as can be: what never changes is made once, and a value takes one allocation.
 
-use std::fmt::Write;
+use std::cell::Cell;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::{Limit, by::Shown};
@@ -12,61 +15,101 @@ pub(super) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) const QUOTA_EXCEEDED: (&str, &str) =
     ("https://iana.org/assignments/http-problem-types#quota-exceeded", "A quota is exceeded");
 
-/// The bytes of an item, as they are for most.
-const ITEM_BYTES: usize = 48;
+/// `RateLimit-Policy` but for the partition: each limit with its quota, and its window where that is of whole seconds.
+#[derive(Debug)]
+pub(super) struct Policy {
+    text: Box<[u8]>,
+    /// Where the partition goes.
+    holes: Box<[usize]>,
+}
 
-/// `RateLimit-Policy`: each limit with its quota, its window where that is of whole seconds, and the partition if there are several.
-pub(super) fn policy(limits: &[Limit], partition: Option<&Shown>) -> Option<HeaderValue> {
-    let mut text = String::with_capacity(limits.len() * ITEM_BYTES);
-    for limit in limits {
-        begin_item(&mut text, limit);
-        let _ = write!(text, ";q={}", limit.rule.limit());
-        if limit.rule.window_ms().is_multiple_of(1_000) {
-            let _ = write!(text, ";w={}", limit.rule.window_ms() / 1_000);
+impl Policy {
+    /// Of these limits, with a partition if there are several.
+    pub(super) fn new(limits: &[Limit], is_partitioned: bool) -> Self {
+        let (mut text, mut holes) = (Vec::new(), Vec::new());
+        for limit in limits {
+            begin_item(&mut text, limit);
+            text.extend(format!(";q={}", limit.rule.limit()).bytes());
+            if limit.rule.window_ms().is_multiple_of(1_000) {
+                text.extend(format!(";w={}", limit.rule.window_ms() / 1_000).bytes());
+            }
+            if is_partitioned {
+                text.extend(b";pk=:");
+                holes.push(text.len());
+                text.extend([b'A'; Shown::BYTES]);
+                text.push(b':');
+            }
         }
-        if let Some(partition) = partition {
-            let _ = write!(text, ";pk=:{}:", partition.as_str());
-        }
+        Self { text: text.into(), holes: holes.into() }
     }
-    HeaderValue::try_from(text).ok()
+
+    /// With this partition.
+    pub(super) fn value(&self, partition: &Shown) -> Option<HeaderValue> {
+        let mut text = self.text.to_vec();
+        for hole in &self.holes {
+            text[*hole..*hole + Shown::BYTES].copy_from_slice(partition.as_bytes());
+        }
+        HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+    }
 }
 
 /// `RateLimit` of a limit that is used up for so many seconds.
 pub(super) fn used_up(limit: &Limit, after_s: u64) -> Option<HeaderValue> {
-    let mut text = String::with_capacity(ITEM_BYTES);
-    begin_item(&mut text, limit);
-    let _ = write!(text, ";r=0;t={after_s}");
-    HeaderValue::try_from(text).ok()
+    let mut told = Told::new(true);
+    told.item(limit, 0, after_s);
+    told.value()
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// `RateLimit` of a request that is admitted: what remains of each limit, and for how many seconds its window still is.
-pub(super) struct Told(String);
+pub(super) struct Told {
+    text: Vec<u8>,
+    is_wanted: bool,
+}
 
 impl Told {
-    /// Of so many limits; of none nothing is told.
-    pub(super) fn new(limits: usize) -> Self {
-        Self(String::with_capacity(limits * ITEM_BYTES))
+    /// If it is not wanted, nothing is told.
+    pub(super) fn new(is_wanted: bool) -> Self {
+        let mut text = if is_wanted { SCRATCH.take() } else { Vec::new() };
+        text.clear();
+        Self { text, is_wanted }
     }
 
     pub(super) fn admitted(&mut self, limit: &Limit, remaining: u32, now_us: u64) {
-        if self.0.capacity() > 0 {
-            begin_item(&mut self.0, limit);
-            let left_s = limit.rule.left_us(now_us).div_ceil(1_000_000);
-            let _ = write!(self.0, ";r={remaining};t={left_s}");
+        if self.is_wanted {
+            self.item(limit, remaining, limit.rule.left_us(now_us).div_ceil(1_000_000));
         }
     }
 
+    fn item(&mut self, limit: &Limit, remaining: u32, left_s: u64) {
+        let mut digits = itoa::Buffer::new();
+        begin_item(&mut self.text, limit);
+        self.text.extend_from_slice(b";r=");
+        self.text.extend_from_slice(digits.format(remaining).as_bytes());
+        self.text.extend_from_slice(b";t=");
+        self.text.extend_from_slice(digits.format(left_s).as_bytes());
+    }
+
+    /// The value; none if nothing was told.
     pub(super) fn value(self) -> Option<HeaderValue> {
-        HeaderValue::try_from(self.0).ok().filter(|value| !value.is_empty())
+        if !self.is_wanted {
+            return None;
+        }
+        let value = HeaderValue::from_bytes(&self.text);
+        SCRATCH.set(self.text);
+        value.ok().filter(|value| !value.is_empty())
     }
 }
 
 /// An item of a list (RFC 9651): names have no character that would have to be escaped.
-fn begin_item(text: &mut String, limit: &Limit) {
+fn begin_item(text: &mut Vec<u8>, limit: &Limit) {
     if !text.is_empty() {
-        text.push_str(", ");
+        text.extend_from_slice(b", ");
     }
-    text.push('"');
-    text.push_str(&limit.told);
-    text.push('"');
+    text.push(b'"');
+    text.extend_from_slice(limit.told.as_bytes());
+    text.push(b'"');
 }

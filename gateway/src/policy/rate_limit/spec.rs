@@ -276,12 +276,12 @@ impl Spec {
         match (cost, refusal) {
             (Some(cost), Some(refused)) if violations.len() == 0 => Ok(RateLimit {
                 name: name.clone(),
+                told: self.headers.then(|| fields::Policy::new(&limits, !by.is_empty())),
                 by,
                 limits: limits.into(),
                 cost,
                 on_partition: self.on_partition.unwrap_or_default(),
                 shadow: self.shadow,
-                tells: self.headers,
                 refused,
                 figures,
             }),
