@@ -1,19 +1,70 @@
 //! What policies leave to be done until the response is there: headers, and costs that only it tells.
 
-use std::{num::NonZeroU64, sync::Arc};
+use std::{
+    num::NonZeroU64,
+    sync::{
+        Arc,
+        atomic::Ordering::{AcqRel, Relaxed},
+    },
+    time::Instant,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use limits::Rule;
+use limits::{Bounds, Rule};
+use smallvec::SmallVec;
 
-use crate::rate_limits::RateLimits;
+use crate::{rate_limits::RateLimits, state::Adapted};
 
 /// What policies leave to be done until the response is there, be it a target's or the gateway's own.
 #[derive(Debug, Default)]
 pub struct After {
     /// Headers for the response, in the place of what it has under these names.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: SmallVec<[(HeaderName, HeaderValue); 2]>,
     /// What was counted for the request.
-    pub charges: Vec<Charge>,
+    pub charges: SmallVec<[Charge; 2]>,
+    /// What is in flight as long as the exchange is.
+    pub permits: Vec<Permit>,
+}
+
+/// Something that is counted as in flight until this is dropped.
+#[derive(Debug)]
+pub enum Permit {
+    /// Under a limit that nodes share.
+    Shared(limits::Permit),
+    /// On a route that adapts to how long its target takes.
+    Adaptive(Adaptive),
+}
+
+/// A request on a route that adapts to how long its target takes.
+#[derive(Debug)]
+pub struct Adaptive {
+    adapted: Arc<Adapted>,
+    bounds: Bounds,
+    began: Instant,
+    /// How many were in flight with it.
+    in_flight: u32,
+}
+
+impl Adaptive {
+    /// Counts a request in; none if there are as many as there may be.
+    pub(crate) fn enter(adapted: Arc<Adapted>, bounds: Bounds) -> Option<Self> {
+        let limit = adapted.gradient.limit(bounds);
+        let add = |in_flight| (in_flight < limit).then(|| in_flight + 1);
+        let before = adapted.in_flight.fetch_update(AcqRel, Relaxed, add).ok()?;
+        Some(Self { adapted, bounds, began: Instant::now(), in_flight: before + 1 })
+    }
+
+    /// The target has answered now.
+    fn answered(&self, now_us: u64) {
+        let took_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.adapted.gradient.sample(self.bounds, took_us, self.in_flight, now_us);
+    }
+}
+
+impl Drop for Adaptive {
+    fn drop(&mut self) {
+        self.adapted.in_flight.fetch_sub(1, AcqRel);
+    }
 }
 
 /// What was counted for a request under one limit.
@@ -56,14 +107,31 @@ impl After {
         }
     }
 
+    /// A target has answered.
+    pub(crate) fn answered(&self, now_us: impl FnOnce() -> u64) {
+        let mut adaptive = self.permits.iter().filter_map(|permit| match permit {
+            Permit::Adaptive(adaptive) => Some(adaptive),
+            Permit::Shared(_) => None,
+        });
+        if let Some(first) = adaptive.next() {
+            let now_us = now_us();
+            [first].into_iter().chain(adaptive).for_each(|adaptive| adaptive.answered(now_us));
+        }
+    }
+
     /// Does what was left to be done, on the headers of the response.
     pub(crate) fn finish(self, headers: &mut HeaderMap, rates: &RateLimits, now_us: impl FnOnce() -> u64) {
         if self.charges.iter().any(|charge| charge.told.is_some()) {
             settle(&self.charges, headers, rates, now_us());
         }
-        self.headers.iter().for_each(|(name, _)| drop(headers.remove(name)));
+        let mut set = SmallVec::<[HeaderName; 4]>::new();
         for (name, value) in self.headers {
-            headers.append(name, value);
+            if set.contains(&name) {
+                headers.append(name, value);
+            } else {
+                set.push(name.clone());
+                headers.insert(name, value);
+            }
         }
     }
 }

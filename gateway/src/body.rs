@@ -12,7 +12,9 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{access::Note, connection::Connection, timer, upstream::pool::Lease, worker::Worker};
+use crate::{
+    access::Note, after::Permit, connection::Connection, timer, upstream::pool::Lease, worker::Worker,
+};
 
 /// A response's body on its way to the client. With its end ends the exchange.
 pub(crate) struct ResponseBody {
@@ -34,6 +36,8 @@ pub(crate) struct Ending {
     pub(crate) status: StatusCode,
     /// For the access log.
     pub(crate) note: Note,
+    /// What counts as in flight until then.
+    pub(crate) permits: Vec<Permit>,
     /// How many bytes of the response's body hyper has taken.
     bytes_out: u64,
     began: Instant,
@@ -48,6 +52,7 @@ impl Ending {
             connection,
             status: StatusCode::REQUEST_TIMEOUT,
             note: Note::default(),
+            permits: Vec::new(),
             bytes_out: 0,
             began: timer::refresh(),
         }

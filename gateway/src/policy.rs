@@ -12,8 +12,12 @@ use crate::{
 };
 
 pub mod api_key;
+pub mod concurrency;
 pub mod ip;
+mod partition;
 pub mod rate_limit;
+mod refused;
+mod scope;
 #[cfg(test)]
 pub(crate) mod test;
 
@@ -53,6 +57,7 @@ pub const CATALOG: &[Row] = &[
     Row { kind: ip::KIND, build: ip::build, overridable: &[] },
     Row { kind: api_key::KIND, build: api_key::build, overridable: &[] },
     Row { kind: rate_limit::KIND, build: rate_limit::build, overridable: rate_limit::OVERRIDABLE },
+    Row { kind: concurrency::KIND, build: concurrency::build, overridable: concurrency::OVERRIDABLE },
 ];
 
 /// The place in the [`CATALOG`] of a type.

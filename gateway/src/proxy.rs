@@ -70,6 +70,7 @@ pub(crate) async fn handle(
             response
         }
     };
+    ending.permits = std::mem::take(&mut after.permits);
     after.finish(response.headers_mut(), &worker.settings.rate_limits, now_us);
     if let Some(upload) = upload {
         upload.leave(response.headers_mut());
@@ -198,7 +199,7 @@ async fn answer(
         // Said, because hyper takes it that a GET or HEAD of unknown length has no body.
         head.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
     }
-    send(worker, connection, route, &upstream, head, version, upload, found, note).await
+    send(worker, connection, route, &upstream, head, version, upload, found, note, after).await
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of one exchange, in one place")]
@@ -212,6 +213,7 @@ async fn send(
     upload: &mut Option<Upload>,
     found: headers::Found,
     note: &mut Note,
+    after: &mut After,
 ) -> Result<Response<ResponseBody>, No> {
     let has_body = upload.is_some();
     let body = upload.as_mut().map_or(RequestBody::Empty, Upload::take);
@@ -225,6 +227,7 @@ async fn send(
     let asked = tunnel.as_ref().and_then(|_| request.headers().get(header::UPGRADE).cloned());
     let Answer { response, lease } =
         upstream::forward(worker, upstream, &connection.watch, request, note).await?;
+    after.answered(now_us);
     *upload = None;
     if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
         return match tunnel {
@@ -234,7 +237,8 @@ async fn send(
                     lease.discard();
                     return Err(Fault::bad_request(fault.detail()).into());
                 }
-                Ok(upgrade::tunnel(worker, connection, client, response, lease))
+                let permits = std::mem::take(&mut after.permits);
+                Ok(upgrade::tunnel(worker, connection, client, response, (lease, permits)))
             }
             _ => {
                 lease.discard();
@@ -261,6 +265,7 @@ fn allow(plan: &Plan, route: &CompiledRoute, exchange: &mut Exchange<'_>) -> Res
         let policy = policy.ok_or(Fault::UNAVAILABLE)?.of(exchange.groups);
         if let Err(refusal) = policy.request(exchange) {
             exchange.after.take_back(exchange.rates, exchange.now_us);
+            exchange.after.permits.clear();
             return Err(No::Refusal(refusal));
         }
     }

@@ -3,19 +3,31 @@
 use std::{num::NonZeroU64, sync::Arc};
 
 use crossbeam_queue::ArrayQueue;
-use limits::{Decision, Limiter, Pusher, Rule};
+use limits::{Acquired, Decision, GaugePusher, Gauges, InFlight, Limiter, Pusher, Rule};
 use model::Name;
 use tokio::sync::Notify;
 
 /// Names of keys that wait to be fetched; more are lost, and come again if they matter.
 const NAMES_MAX: usize = 256;
+/// Keys of which requests are in flight at the same time: some for each connection that there may be.
+const GAUGES_MAX: usize = 131_072;
 
-/// The counters of rate limits. Workers count in them; one task, which has the [`Pusher`], tells other nodes.
+/// The counters of rate limits. Workers count in them; one task, which has the [`Pushers`], tells other nodes.
 #[derive(Debug)]
 pub struct RateLimits {
     limiter: Arc<Limiter>,
+    gauges: Arc<Gauges>,
     due: Notify,
     names: ArrayQueue<KeyName>,
+}
+
+/// Who tells other nodes, and hears them.
+#[derive(Debug)]
+pub struct Pushers {
+    /// Of what was counted in windows.
+    pub counts: Pusher,
+    /// Of what is in flight.
+    pub in_flight: GaugePusher,
 }
 
 /// What stands behind a key's digest, for people.
@@ -33,10 +45,11 @@ pub struct KeyName {
 
 impl RateLimits {
     /// Counters of so much, and who tells other nodes of them.
-    pub fn new(settings: limits::Settings) -> (Arc<Self>, Pusher) {
-        let (limiter, pusher) = Limiter::new(settings);
+    pub fn new(settings: limits::Settings) -> (Arc<Self>, Pushers) {
+        let (limiter, counts) = Limiter::new(settings);
+        let (gauges, in_flight) = Gauges::new(settings.keys.min(GAUGES_MAX));
         let names = ArrayQueue::new(NAMES_MAX);
-        (Arc::new(Self { limiter, due: Notify::new(), names }), pusher)
+        (Arc::new(Self { limiter, gauges, due: Notify::new(), names }), Pushers { counts, in_flight })
     }
 
     /// Counters of a node that has no others.
@@ -44,12 +57,17 @@ impl RateLimits {
         Self::new(limits::Settings { keys: 10_000, shared_keys: 1, peers: 1, seed: 0 }).0
     }
 
+    /// What is in flight.
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
     /// The counters themselves.
     pub fn limiter(&self) -> &Limiter {
         &self.limiter
     }
 
-    /// Becomes ready when the [`Pusher`] is to be polled before the time it asked for.
+    /// Becomes ready when the [`Pushers`] are to be polled before the time they asked for.
     pub async fn due(&self) {
         self.due.notified().await;
     }
@@ -85,6 +103,16 @@ impl RateLimits {
         if is_due {
             self.due.notify_one();
         }
+    }
+
+    /// Counts a request in that is in flight; none if there are as many as there may be.
+    pub(crate) fn enter(&self, key: NonZeroU64, limit: InFlight) -> Option<Acquired> {
+        let mut is_due = false;
+        let acquired = self.gauges.acquire(key, limit, &mut is_due);
+        if is_due {
+            self.due.notify_one();
+        }
+        acquired
     }
 
     pub(crate) fn take_back(&self, key: NonZeroU64, rule: Rule, cost: u32, now_us: u64) {

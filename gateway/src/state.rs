@@ -1,7 +1,15 @@
 //! What outlives a Plan: the turn and the health of upstreams and their targets, and what policies have done, carried from each
 //! Plan to the next.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use imbl::OrdMap;
+use limits::Gradient;
+use model::Name;
 
 /// What is known of an upstream beside its config; kept for as long as the upstream is there.
 #[derive(Debug, Default)]
@@ -15,7 +23,21 @@ pub struct UpstreamState {
 pub struct Figures {
     // Some cache lines, so that threads seldom write to the same one.
     stripes: [Stripe; 8],
+    /// For each route that adapts how much is in flight at once, what it has found out.
+    adapted: ArcSwap<OrdMap<Name, Arc<Adapted>>>,
 }
+
+/// What is in flight on a route that adapts it, and how much there may be.
+#[derive(Debug, Default)]
+pub struct Adapted {
+    /// Requests in flight.
+    pub in_flight: AtomicU32,
+    /// How many there may be.
+    pub gradient: Gradient,
+}
+
+/// Routes of which it is known what they adapted to; of more it is found out anew.
+const ADAPTED_MAX: usize = 100_000;
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -50,6 +72,20 @@ impl Figures {
                 would_refuse.wrapping_add(stripe.would_refuse.load(Ordering::Relaxed)),
             ]
         })
+    }
+
+    /// What this route has found out.
+    pub fn adapted(&self, route: &Name) -> Arc<Adapted> {
+        if let Some(adapted) = self.adapted.load().get(route) {
+            return adapted.clone();
+        }
+        let new = Arc::<Adapted>::default();
+        self.adapted.rcu(|known| {
+            let mut known = if known.len() < ADAPTED_MAX { OrdMap::clone(known) } else { OrdMap::new() };
+            known.entry(route.clone()).or_insert_with(|| new.clone());
+            known
+        });
+        self.adapted.load().get(route).cloned().unwrap_or(new)
     }
 
     fn stripe(&self) -> &Stripe {

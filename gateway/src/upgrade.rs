@@ -6,7 +6,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 
-use crate::{body::ResponseBody, connection::Connection, headers, upstream::pool::Lease, worker::Worker};
+use crate::{
+    after::Permit, body::ResponseBody, connection::Connection, headers, upstream::pool::Lease, worker::Worker,
+};
 
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
@@ -56,7 +58,7 @@ pub(crate) fn tunnel(
     connection: &Rc<Connection>,
     client: OnUpgrade,
     mut response: Response<Incoming>,
-    lease: Lease,
+    (lease, permits): (Lease, Vec<Permit>),
 ) -> Response<ResponseBody> {
     // From the response on the client's bytes are no HTTP any more.
     connection.watch.become_tunnel();
@@ -64,7 +66,8 @@ pub(crate) fn tunnel(
     lease.hand_over();
     let open = worker.open_tunnel();
     tokio::task::spawn_local(async move {
-        let _open = open;
+        // It is in flight as long as the tunnel is open.
+        let _open = (open, permits);
         let (client, target) = match futures::future::try_join(client, target).await {
             Ok(sides) => sides,
             Err(error) => {

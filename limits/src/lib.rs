@@ -13,6 +13,9 @@
 //! [`Limiter::acquire`] is the hot path: one look-up, and one atomic exchange. `share` is the arithmetic by itself.
 
 mod block;
+mod gauge;
+mod gauge_pusher;
+mod gradient;
 mod limiter;
 mod pusher;
 mod record;
@@ -25,6 +28,9 @@ mod time;
 mod usage;
 pub mod wire;
 
+pub use gauge::{Acquired, GaugeUsage, Gauges, InFlight, Permit};
+pub use gauge_pusher::{GaugePusher, GaugeRecord};
+pub use gradient::{Bounds, Gradient};
 pub use limiter::{Decision, Limiter, Settings};
 pub use pusher::{Judged, Pusher};
 pub use record::Record;

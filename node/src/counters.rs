@@ -14,8 +14,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use gateway::RateLimits;
-use limits::{Pusher, Record, wire};
+use gateway::{Pushers, RateLimits};
+use limits::wire;
 use model::NodeId;
 
 use self::{metrics::Metrics, numbers::Numbers};
@@ -38,14 +38,14 @@ const DATAGRAM_BYTES: usize = 28 + 56;
 /// Tells other nodes of this node's counters, and hears theirs. Whoever reads the gossip socket has it.
 pub(crate) struct Counters {
     rates: Arc<RateLimits>,
-    pusher: Pusher,
+    pushers: Pushers,
     peers: BTreeMap<NodeId, Peer>,
     numbers: Numbers,
     view: Arc<View>,
     metrics: Metrics,
-    /// When the pusher wants to be polled.
+    /// When the pushers want to be polled.
     poll_at: Option<Instant>,
-    /// Before that it is not, since enough was sent.
+    /// Before that they are not, since enough was sent.
     not_before: Instant,
     look_at: Instant,
     told_at: Instant,
@@ -70,14 +70,14 @@ impl Counters {
     /// The metrics' names are taken.
     pub(crate) fn new(
         rates: Arc<RateLimits>,
-        pusher: Pusher,
+        pushers: Pushers,
         registry: &prometheus::Registry,
     ) -> Result<Self, prometheus::Error> {
         let now = Instant::now();
         Ok(Self {
             view: Arc::new(View::new(rates.clone())),
             rates,
-            pusher,
+            pushers,
             peers: BTreeMap::new(),
             numbers: Numbers::default(),
             metrics: Metrics::new(registry)?,
@@ -114,14 +114,14 @@ impl Counters {
         body: &[u8],
         now: Instant,
     ) -> Result<(), Malformed> {
-        let records = wire::decode(body).map_err(|_| Malformed)?;
+        let body = wire::decode(body).map_err(|_| Malformed)?;
         let known = self.peers.get(&from).filter(|peer| peer.boot_ms == boot_ms);
         let number = match known {
             Some(peer) => peer.number,
             None => {
                 let given = self.numbers.give(from, boot_ms, now);
                 if let Some((number, true)) = given {
-                    self.pusher.forget(number);
+                    self.pushers.counts.forget(number);
                 }
                 if given.is_none() {
                     tracing::warn!(node = %from, "too many nodes: what this one counts is not heard");
@@ -132,12 +132,19 @@ impl Counters {
         self.peers.insert(from, Peer { boot_ms, number, heard_at: now });
         let Some(number) = number else { return Ok(()) };
         self.numbers.heard(number, now);
-        self.metrics.received.inc_by(records.len() as u64);
         let now_us = now_us();
-        for record in &records {
-            self.pusher.receive(number, record, now_us);
-        }
-        if !records.is_empty() {
+        let records = match &body {
+            wire::Body::Records(records) => {
+                records.iter().for_each(|record| self.pushers.counts.receive(number, record, now_us));
+                records.len()
+            }
+            wire::Body::Gauges(records) => {
+                records.iter().for_each(|record| self.pushers.in_flight.receive(from.0, record, now_us));
+                records.len()
+            }
+        };
+        self.metrics.received.inc_by(records as u64);
+        if records > 0 {
             self.poll_at = Some(now);
         }
         Ok(())
@@ -158,7 +165,7 @@ impl Counters {
             self.push(members, now, &mut send);
         }
         if now >= self.told_at + HELLO_INTERVAL {
-            self.send(members, now, &[], &mut send);
+            self.send(members, now, &wire::encode(&[]), 0, &mut send);
         }
         let poll_at = self.poll_at.map(|at| at.max(self.not_before));
         [Some(self.look_at), Some(self.told_at + HELLO_INTERVAL), poll_at]
@@ -174,33 +181,38 @@ impl Counters {
         now: Instant,
         send: &mut impl FnMut(&[u8], &[NodeId]),
     ) {
-        let (mut records, now_us) = (Vec::new(), now_us());
-        let next_us = self.pusher.poll(now_us, |record| records.push(record));
+        let (mut records, mut gauges, now_us) = (Vec::new(), Vec::new(), now_us());
+        let counts_next_us = self.pushers.counts.poll(now_us, |record| records.push(record));
+        let in_flight_next_us = self.pushers.in_flight.poll(now_us, |record| gauges.push(record));
+        let next_us = counts_next_us.into_iter().chain(in_flight_next_us).min();
         self.poll_at = next_us.map(|next_us| now + Duration::from_micros(next_us.saturating_sub(now_us)));
-        let judged = self.pusher.judged();
+        let judged = self.pushers.counts.judged();
         self.metrics.judge(judged.admitted, judged.over);
         for records in records.chunks(wire::RECORDS_MAX) {
-            self.send(members, now, records, send);
+            self.send(members, now, &wire::encode(records), records.len(), send);
+        }
+        for gauges in gauges.chunks(wire::GAUGES_MAX) {
+            self.send(members, now, &wire::encode_gauges(gauges), gauges.len(), send);
         }
     }
 
-    /// Sends these records to all other members.
+    /// Sends this body, of so many records, to all other members.
     fn send(
         &mut self,
         members: &BTreeMap<NodeId, Option<SocketAddr>>,
         now: Instant,
-        records: &[Record],
+        body: &[u8],
+        records: usize,
         send: &mut impl FnMut(&[u8], &[NodeId]),
     ) {
         let to: Vec<NodeId> = members.keys().copied().filter(|node| *node != self.view.me()).collect();
-        let body = wire::encode(records);
         let bytes = to.len() * (body.len() + DATAGRAM_BYTES);
         self.told_at = now;
         self.not_before = self.not_before.max(now) + Duration::from_secs_f64(bytes as f64 / BYTES_PER_S_MAX);
-        self.metrics.sent.inc_by((to.len() * records.len()) as u64);
+        self.metrics.sent.inc_by((to.len() * records) as u64);
         self.metrics.sent_bytes.inc_by(bytes as u64);
         if !to.is_empty() {
-            send(&body, &to);
+            send(body, &to);
         }
     }
 
@@ -212,6 +224,7 @@ impl Counters {
         let others = members.keys().filter(|node| **node != self.view.me()).count();
         let (nodes, part) = shared(reached, others + 1);
         self.rates.limiter().set_nodes(nodes, part);
+        self.pushers.in_flight.set_nodes(self.view.me().0, nodes, part);
         self.metrics.look(nodes, part);
         self.view.look(self.numbers.nodes());
     }

@@ -108,13 +108,13 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     proxy.trusted_proxies.clone_from(&settings.trusted_proxies);
     proxy.access_log.clone_from(&settings.access_log);
     let lease = proxy.lease.clone();
-    let (rates, pusher) = gateway::RateLimits::new(limits::Settings {
+    let (rates, pushers) = gateway::RateLimits::new(limits::Settings {
         keys: settings.rate_limit_keys,
         shared_keys: SHARED_KEYS_MAX.min(settings.rate_limit_keys),
         peers: counters::NUMBERS_MAX,
         seed: u64::from_be_bytes(tokens::random()),
     });
-    let counters = Counters::new(rates.clone(), pusher, &registry).context("metrics of rate limits")?;
+    let counters = Counters::new(rates.clone(), pushers, &registry).context("metrics of rate limits")?;
     proxy.rate_limits = rates;
     let gateway = Gateway::start(proxy, storage.config(), &registry)
         .with_context(|| format!("serve clients on {}", settings.proxy))?;

@@ -2,7 +2,6 @@
 //!
 //! The counters are the crate `limits`; here is who is counted for whom, by which limits, and what clients are told.
 
-mod by;
 mod fields;
 mod spec;
 
@@ -12,11 +11,13 @@ use http::HeaderValue;
 use limits::{Decision, Rule};
 use model::{Code, Name};
 
-use self::{
-    by::{Part, Partition},
-    spec::{Cost, OnPartition, Refused},
+use self::spec::Cost;
+use super::{
+    Policy,
+    partition::{self, Part, Partition},
+    refused::Refused,
+    scope::OnPartition,
 };
-use super::Policy;
 use crate::{
     after::Charge,
     exchange::{Exchange, Refusal},
@@ -69,11 +70,8 @@ impl Policy for RateLimit {
     }
 
     fn request(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
-        if matches!(self.on_partition, OnPartition::Deny) && exchange.rates.limiter().is_cut_off() {
-            return self.refuse(|| {
-                let told = "It can't be known now how much of a limit is used up. Try again later.";
-                Refusal::new(Code::Unavailable, "cut_off", told)
-            });
+        if let Some(refusal) = self.on_partition.refusal(exchange) {
+            return self.refuse(|| refusal);
         }
         let partition = Partition::of(&self.name, &self.by, exchange);
         let cost = self.cost.of_request(exchange.headers);
@@ -140,12 +138,10 @@ impl RateLimit {
             ];
             refusal.headers.extend(fields.into_iter().filter_map(|(name, value)| Some((name, value?))));
         }
-        refusal.headers.extend(self.refused.headers.iter().cloned());
-        refusal.detail = self.refused.detail.clone();
-        let mut form = self.refused.form.clone();
+        let form = refusal.form.insert(Box::default());
+        form.problem = Some(fields::QUOTA_EXCEEDED);
         form.members.insert("violated-policies".into(), serde_json::json!([limit.told]));
-        refusal.form = Some(Box::new(form));
-        refusal
+        self.refused.dress(refusal)
     }
 
     fn leave_name(&self, partition: &Partition, limit: &Limit, exchange: &Exchange<'_>) {
@@ -154,7 +150,7 @@ impl RateLimit {
                 key: partition.key(limit.rule),
                 policy: self.name.clone(),
                 limit: limit.name.clone(),
-                by: by::in_words(&self.by, exchange),
+                by: partition::in_words(&self.by, exchange),
             });
         }
     }

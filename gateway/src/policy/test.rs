@@ -54,7 +54,7 @@ pub(crate) fn run_in(
     prepare: impl FnOnce(&mut Exchange<'_>),
     seen: impl FnOnce(&Exchange<'_>),
 ) -> Result<(), Refusal> {
-    run_under(&World::default(), plan, policy, prepare, seen)
+    run_under(&World::default(), plan, policy, prepare, |exchange| seen(exchange))
 }
 
 /// The same, in such a process.
@@ -63,7 +63,7 @@ pub(crate) fn run_under(
     plan: &Plan,
     policy: &dyn Policy,
     prepare: impl FnOnce(&mut Exchange<'_>),
-    seen: impl FnOnce(&Exchange<'_>),
+    seen: impl FnOnce(&mut Exchange<'_>),
 ) -> Result<(), Refusal> {
     let (mut headers, mut after) = (HeaderMap::new(), After::default());
     let (none, alone) = (HeaderMap::new(), RateLimits::alone());
@@ -87,6 +87,6 @@ pub(crate) fn run_under(
     };
     prepare(&mut exchange);
     let result = policy.request(&mut exchange);
-    seen(&exchange);
+    seen(&mut exchange);
     result
 }

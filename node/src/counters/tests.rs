@@ -1,4 +1,4 @@
-use limits::{Decision, Rule};
+use limits::{Decision, Record, Rule};
 
 use super::*;
 
@@ -9,8 +9,8 @@ impl Counters {
     /// Counters of a few keys.
     pub(crate) fn of_few(registry: &prometheus::Registry) -> Self {
         let settings = limits::Settings { keys: 100, shared_keys: 10, peers: NUMBERS_MAX, seed: 1 };
-        let (rates, pusher) = RateLimits::new(settings);
-        Self::new(rates, pusher, registry).unwrap()
+        let (rates, pushers) = RateLimits::new(settings);
+        Self::new(rates, pushers, registry).unwrap()
     }
 }
 
@@ -80,7 +80,8 @@ fn what_is_admitted_is_told_and_heard_and_a_new_start_takes_nothing_away() {
     one.tell(&members, Instant::now(), |body, _| bodies.push(body.to_vec()));
     assert_eq!(bodies.len(), 1);
     // At rest: of one that is busy it would be reckoned what it may have admitted since.
-    let record = wire::decode(&bodies[0]).unwrap()[0];
+    let wire::Body::Records(records) = wire::decode(&bodies[0]).unwrap() else { panic!("they are counts") };
+    let record = records[0];
     let at_rest =
         |current| wire::encode(&[Record { current, admitted_rate: 0.0, asked_rate: 0.0, ..record }]);
     assert_eq!(record.current, 60);
@@ -103,7 +104,7 @@ fn no_more_is_sent_than_may_be() {
     for _ in 0..1_000 {
         counters.poll_at = Some(now);
         if counters.not_before <= now {
-            counters.send(&members, now, &[], &mut |_, to| sent += to.len() * (1 + DATAGRAM_BYTES));
+            counters.send(&members, now, &[1], 0, &mut |_, to| sent += to.len() * (1 + DATAGRAM_BYTES));
         }
     }
     assert!(counters.not_before > now && sent <= 50 * (1 + DATAGRAM_BYTES), "{sent}");

@@ -7,7 +7,8 @@ use std::cell::Cell;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
-use super::{Limit, by::Shown};
+use super::Limit;
+use crate::policy::partition::Shown;
 
 pub(super) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 pub(super) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");

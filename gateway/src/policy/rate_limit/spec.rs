@@ -1,23 +1,26 @@
 //! The policy as a config has it, and what is wrong with it.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use limits::{Rule, Scope};
+use http::{HeaderMap, HeaderName};
+use limits::Rule;
 use model::Name;
 use serde::{Deserialize, Deserializer};
 
-use super::{Limit, Part, RateLimit, fields};
-use crate::{after::CostHeader, exchange::Form, plan::changes, state::Figures, violations::Violations};
+use super::{Limit, RateLimit, fields};
+use crate::{
+    after::CostHeader,
+    policy::{
+        partition::By,
+        refused::RefusalSpec,
+        scope::{Counting, OnPartition},
+    },
+    state::Figures,
+    violations::Violations,
+};
 
-/// The most limits of a policy, and parts of what it counts by.
+/// The most limits of a policy.
 const LIMITS_MAX: usize = 8;
-const PARTS_MAX: usize = 8;
-/// The longest text of a refusal, in bytes.
-const TEXT_BYTES_MAX: usize = 16_384;
-/// What a refusal's body is, unless said.
-const TEXT: &str = "text/plain; charset=utf-8";
 /// The shortest window: nodes can't hear each other within less.
 const WINDOW_MS_MIN: u64 = 100;
 
@@ -25,8 +28,8 @@ const WINDOW_MS_MIN: u64 = 100;
 #[serde(deny_unknown_fields)]
 pub(super) struct Spec {
     /// For whom requests are counted; without it, for all together.
-    #[serde(default, deserialize_with = "one_or_several")]
-    by: Vec<By>,
+    #[serde(default)]
+    by: By,
     /// Whether all nodes count together.
     #[serde(default)]
     scope: Counting,
@@ -66,52 +69,6 @@ struct Quota {
     burst: Option<u32>,
 }
 
-#[derive(Deserialize, Clone, Copy, Default, PartialEq)]
-#[serde(rename_all = "snake_case")]
-enum Counting {
-    Node,
-    #[default]
-    Cluster,
-}
-
-/// What nodes do that are cut off from most of the others.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum OnPartition {
-    /// They have their part of the limit by their number.
-    #[default]
-    Share,
-    /// They have all of it anew.
-    Local,
-    /// They refuse.
-    Deny,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum By {
-    Consumer,
-    Group,
-    Key,
-    Address,
-    Route,
-    Header(String),
-    Network {
-        #[serde(default = "v4_default")]
-        v4: u8,
-        #[serde(default = "v6_default")]
-        v6: u8,
-    },
-}
-
-fn v4_default() -> u8 {
-    32
-}
-
-fn v6_default() -> u8 {
-    64
-}
-
 /// What a request costs: a number, or a header that tells it.
 enum CostSpec {
     Fixed(u32),
@@ -142,31 +99,6 @@ struct CostFrom {
 
 fn cost_default() -> u32 {
     1
-}
-
-/// What a refusal looks like.
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RefusalSpec {
-    /// 400 to 599.
-    status: Option<u16>,
-    /// The problem document's detail.
-    #[serde(default)]
-    detail: String,
-    /// A body in the problem document's place.
-    body: Option<String>,
-    /// What the body is.
-    content_type: Option<String>,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-}
-
-/// What a refusal looks like.
-#[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) detail: Cow<'static, str>,
-    pub(super) form: Form,
-    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What a request costs.
@@ -211,15 +143,6 @@ fn number_or_header<'de, D: Deserializer<'de>>(from: D) -> Result<CostSpec, D::E
     read.map_err(serde::de::Error::custom)
 }
 
-/// One, or a list of them.
-fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<By>, D::Error> {
-    let several = match serde_json::Value::deserialize(from)? {
-        serde_json::Value::Array(several) => several,
-        one => vec![one],
-    };
-    several.into_iter().map(|one| serde_json::from_value(one).map_err(serde::de::Error::custom)).collect()
-}
-
 impl Spec {
     pub(super) fn compile(
         self,
@@ -228,16 +151,8 @@ impl Spec {
     ) -> Result<RateLimit, Vec<model::Violation>> {
         let path = format!("policies.{name}");
         let mut violations = Violations::default();
-        let by = parts(self.by, &path, &mut violations);
-        let scope = match (self.scope, self.on_partition.unwrap_or_default()) {
-            (Counting::Node, _) => Scope::Node,
-            (Counting::Cluster, OnPartition::Local) => Scope::Reachable,
-            (Counting::Cluster, _) => Scope::Cluster,
-        };
-        if scope == Scope::Node && self.on_partition.is_some() {
-            let message = "is for scope cluster: what a node counts by itself can't be cut off";
-            violations.add(format!("{path}.on_partition"), message.to_owned());
-        }
+        let by = self.by.compile(&format!("{path}.by"), &mut violations);
+        let scope = self.scope.compile(self.on_partition, &path, &mut violations);
         let mut limits = Vec::with_capacity(self.limits.len() + 1);
         if self.limit.is_some() != self.limits.is_empty() {
             violations.add(path.clone(), "needs either limit or limits".to_owned());
@@ -290,43 +205,6 @@ impl Spec {
     }
 }
 
-fn parts(by: Vec<By>, path: &str, violations: &mut Violations) -> Box<[Part]> {
-    let mut parts = Vec::with_capacity(by.len());
-    let path = format!("{path}.by");
-    if by.len() > PARTS_MAX {
-        violations.add(path.clone(), format!("has more than {PARTS_MAX}"));
-    }
-    for one in by.into_iter().take(PARTS_MAX) {
-        let part = match one {
-            By::Consumer => Part::Consumer,
-            By::Group => Part::Group,
-            By::Key => Part::Key,
-            By::Route => Part::Route,
-            By::Address => Part::Network { v4: v4_default(), v6: v6_default() },
-            By::Network { v4, v6 } if v4 <= 32 && v6 <= 128 => Part::Network { v4, v6 },
-            By::Network { .. } => {
-                violations.add(
-                    path.clone(),
-                    "a network has 32 bits of IPv4 and 128 of IPv6 at the most".to_owned(),
-                );
-                continue;
-            }
-            By::Header(name) => match HeaderName::from_bytes(name.as_bytes()) {
-                Ok(name) => Part::Header(name),
-                Err(_) => {
-                    violations.add(path.clone(), format!("{name:?} is no header name"));
-                    continue;
-                }
-            },
-        };
-        if parts.contains(&part) {
-            violations.add(path.clone(), "has the same twice".to_owned());
-        }
-        parts.push(part);
-    }
-    parts.into()
-}
-
 impl Quota {
     /// The rule that comes to as many in the time, and no more than the burst at once: a window in which just the burst falls due.
     fn rule(&self, path: &str, violations: &mut Violations) -> Option<Rule> {
@@ -374,47 +252,5 @@ impl CostSpec {
                 header(from, violations).map(|header| Cost::Response(header.into()))
             }
         }
-    }
-}
-
-impl RefusalSpec {
-    fn compile(self, path: &str, violations: &mut Violations) -> Option<Refused> {
-        let before = violations.len();
-        let mut wrong =
-            |field: &str, message: &str| violations.add(format!("{path}.{field}"), message.to_owned());
-        let status = self.status.map(|status| {
-            let status = StatusCode::from_u16(status).ok().filter(|_| (400..600).contains(&status));
-            status.ok_or_else(|| wrong("status", "must be 400 to 599"))
-        });
-        let status = status.and_then(Result::ok);
-        if self.body.is_some() && !self.detail.is_empty() {
-            wrong("detail", "is of the problem document, which body takes the place of");
-        }
-        for (field, text) in [("detail", Some(&self.detail)), ("body", self.body.as_ref())] {
-            if text.is_some_and(|text| text.len() > TEXT_BYTES_MAX) {
-                wrong(field, "is longer than 16,384 bytes");
-            }
-        }
-        if self.content_type.is_some() && self.body.is_none() {
-            wrong("content_type", "is for a body");
-        }
-        let kind = HeaderValue::from_str(self.content_type.as_deref().unwrap_or(TEXT));
-        if kind.is_err() {
-            wrong("content_type", "is no header value");
-        }
-        let body = kind.ok().zip(self.body.map(Bytes::from));
-        let mut headers = Vec::with_capacity(self.headers.len());
-        for (name, value) in &self.headers {
-            let place = format!("{path}.headers.{name}");
-            match changes::header(name, value, place.clone(), violations) {
-                Some((name, _)) if [header::CONTENT_TYPE, header::RETRY_AFTER].contains(&name) => {
-                    violations.add(place, "is the policy's own to set".to_owned());
-                }
-                one => headers.extend(one),
-            }
-        }
-        let problem = body.is_none().then_some(fields::QUOTA_EXCEEDED);
-        let form = Form { status, problem, members: serde_json::Map::new(), body };
-        (violations.len() == before).then(|| Refused { detail: self.detail.into(), form, headers })
     }
 }

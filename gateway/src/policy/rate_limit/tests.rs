@@ -30,7 +30,7 @@ struct Outcome {
 
 impl Outcome {
     fn header(&self, name: &str) -> &str {
-        let headers = self.refused.as_ref().map_or(&self.after.headers, |refusal| &refusal.headers);
+        let headers = self.refused.as_ref().map_or(&self.after.headers[..], |refusal| &refusal.headers);
         let found = headers.iter().find(|(header, _)| header == name);
         found.map_or("", |(_, value)| value.to_str().unwrap())
     }
@@ -173,7 +173,7 @@ fn a_policy_that_only_watches_refuses_nothing_and_tells_nothing() {
     let built = policy(r#"{"type":"rate-limit","shadow":true,"limit":{"requests":1,"per":"1m"}}"#).unwrap();
     assert_eq!(node.admits(&*built, 3, |_| ()), 3);
     assert_eq!(built.figures().unwrap().sums(), [1, 0, 2]);
-    assert_eq!(node.ask(&*built, |_| ()).after.headers, []);
+    assert!(node.ask(&*built, |_| ()).after.headers.is_empty());
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_refusal_looks_as_is_said() {
     let text = r#"{"type":"rate-limit","limit":{"requests":1,"per":"1m"},"headers":false,
         "refusal":{"status":503,"body":"slow down","headers":{"x-docs":"https://docs.example"}}}"#;
     let built = policy(text).unwrap();
-    assert_eq!(node.ask(&*built, |_| ()).after.headers, []);
+    assert!(node.ask(&*built, |_| ()).after.headers.is_empty());
     let outcome = node.ask(&*built, |_| ());
     assert_eq!(outcome.header("x-docs"), "https://docs.example");
     assert_eq!((outcome.header("retry-after"), outcome.header("ratelimit")), ("120", ""));

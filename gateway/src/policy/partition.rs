@@ -1,15 +1,19 @@
 //! Who or what requests are counted for.
 
-use std::{hash::Hasher, net::IpAddr, num::NonZeroU64};
+use std::{net::IpAddr, num::NonZeroU64};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderName;
 use limits::Rule;
 use model::Name;
-use siphasher::sip128::{Hasher128, SipHasher13};
+use serde::{Deserialize, Deserializer};
+use siphasher::sip128::SipHasher13;
+use smallvec::SmallVec;
 
-use crate::exchange::Exchange;
+use crate::{exchange::Exchange, violations::Violations};
 
+/// The most parts.
+const PARTS_MAX: usize = 8;
 /// Header names of which the values are not for people to see.
 const SECRET_WORDS: [&str; 7] = ["auth", "cookie", "key", "password", "secret", "session", "token"];
 /// The most characters of a header's value that are shown.
@@ -30,6 +34,85 @@ pub(super) enum Part {
     },
     Route,
     Header(HeaderName),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Word {
+    Consumer,
+    Group,
+    Key,
+    Address,
+    Route,
+    Header(String),
+    Network {
+        #[serde(default = "v4_default")]
+        v4: u8,
+        #[serde(default = "v6_default")]
+        v6: u8,
+    },
+}
+
+fn v4_default() -> u8 {
+    32
+}
+
+fn v6_default() -> u8 {
+    64
+}
+
+/// For whom is counted, as a config has it: one of the words, or a list of them.
+#[derive(Default)]
+pub(super) struct By(Vec<Word>);
+
+impl<'de> Deserialize<'de> for By {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let words = match serde_json::Value::deserialize(from)? {
+            serde_json::Value::Array(words) => words,
+            one => vec![one],
+        };
+        let words = words.into_iter().map(serde_json::from_value).collect::<Result<_, _>>();
+        words.map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl By {
+    /// The parts, or what is wrong with them, at this path.
+    pub(super) fn compile(self, path: &str, violations: &mut Violations) -> Box<[Part]> {
+        let mut parts = Vec::with_capacity(self.0.len());
+        if self.0.len() > PARTS_MAX {
+            violations.add(path.to_owned(), format!("has more than {PARTS_MAX}"));
+        }
+        for one in self.0.into_iter().take(PARTS_MAX) {
+            let part = match one {
+                Word::Consumer => Part::Consumer,
+                Word::Group => Part::Group,
+                Word::Key => Part::Key,
+                Word::Route => Part::Route,
+                Word::Address => Part::Network { v4: v4_default(), v6: v6_default() },
+                Word::Network { v4, v6 } if v4 <= 32 && v6 <= 128 => Part::Network { v4, v6 },
+                Word::Network { .. } => {
+                    violations.add(
+                        path.to_owned(),
+                        "a network has 32 bits of IPv4 and 128 of IPv6 at the most".to_owned(),
+                    );
+                    continue;
+                }
+                Word::Header(name) => match HeaderName::from_bytes(name.as_bytes()) {
+                    Ok(name) => Part::Header(name),
+                    Err(_) => {
+                        violations.add(path.to_owned(), format!("{name:?} is no header name"));
+                        continue;
+                    }
+                },
+            };
+            if parts.contains(&part) {
+                violations.add(path.to_owned(), "has the same twice".to_owned());
+            }
+            parts.push(part);
+        }
+        parts.into()
+    }
 }
 
 /// What a part is for a request.
@@ -80,36 +163,43 @@ pub(super) struct Partition {
 impl Partition {
     pub(super) fn of(policy: &Name, by: &[Part], exchange: &Exchange<'_>) -> Self {
         let (one, other) = exchange.plan.rate_secret;
-        let mut hasher = SipHasher13::new_with_keys(one, other);
-        let text = |hasher: &mut SipHasher13, kind: u8, bytes: &[u8]| {
-            hasher.write_u8(kind);
-            hasher.write_u64(bytes.len() as u64);
-            hasher.write(bytes);
+        // Gathered first, since a hasher takes one piece sooner than many; each has its kind and length before it, so that no two
+        // partitions are the same bytes.
+        let mut bytes = SmallVec::<[u8; 128]>::new();
+        let mut text = |kind: u8, text: &[u8]| {
+            bytes.push(kind);
+            bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(text);
         };
-        text(&mut hasher, 0, policy.as_str().as_bytes());
+        text(0, policy.as_str().as_bytes());
         for part in by {
             match part.of(exchange) {
-                Value::Text(_, bytes) => text(&mut hasher, 1, bytes),
+                Value::Text(_, bytes) => text(1, bytes),
                 Value::Header(name) => {
-                    exchange
-                        .headers
-                        .get_all(name)
-                        .iter()
-                        .for_each(|value| text(&mut hasher, 2, value.as_bytes()));
-                    hasher.write_u8(3);
+                    exchange.headers.get_all(name).iter().for_each(|value| text(2, value.as_bytes()));
+                    text(3, &[]);
                 }
-                Value::Network(IpAddr::V4(address), bits) => text(&mut hasher, bits, &address.octets()),
-                Value::Network(IpAddr::V6(address), bits) => text(&mut hasher, bits, &address.octets()),
+                Value::Network(IpAddr::V4(address), bits) => text(bits, &address.octets()),
+                Value::Network(IpAddr::V6(address), bits) => text(bits, &address.octets()),
             }
         }
-        let digest = hasher.finish128();
+        let digest = SipHasher13::new_with_keys(one, other).hash(&bytes);
         Self { counted: digest.h1, shown: digest.h2 }
     }
 
     /// The counter's key under this rule. The window's length is in it, and the limit is not: so a limit can change, and what was counted
     /// stays.
     pub(super) fn key(&self, rule: Rule) -> NonZeroU64 {
-        let mut bits = self.counted ^ u64::from(rule.window_ms()).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.mixed(rule.window_ms())
+    }
+
+    /// The key of what is in flight.
+    pub(super) fn key_in_flight(&self) -> NonZeroU64 {
+        self.mixed(0)
+    }
+
+    fn mixed(&self, window_ms: u32) -> NonZeroU64 {
+        let mut bits = self.counted ^ u64::from(window_ms).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         NonZeroU64::new(bits ^ (bits >> 31)).unwrap_or(NonZeroU64::MIN)
