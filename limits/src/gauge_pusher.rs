@@ -234,31 +234,27 @@ impl GaugePusher {
             Scope::Reachable | Scope::Node => limit.limit(),
         };
         let heard = self.heard.get(&key).filter(|_| limit.scope() != Scope::Node);
-        let (mut others, mut sharing, mut before, mut others_want) = (0_u32, 1, 0, false);
-        for (node, heard) in heard.into_iter().flatten().filter(|(_, heard)| is_believed(heard, now_us)) {
+        let believed = heard.into_iter().flatten().filter(|(_, heard)| is_believed(heard, now_us));
+        let (mut sharing, mut others) = (Sharing::alone(tended.wants(now_us)), 0_u32);
+        for (node, heard) in believed {
             others = others.saturating_add(heard.in_flight);
-            others_want |= heard.wants;
-            if heard.in_flight > 0 || heard.wants {
-                sharing += 1;
-                before += u32::from(*node < self.me);
-            }
+            sharing.add(heard, *node < self.me);
         }
         let count = slot.count();
         let left = all.saturating_sub(others).saturating_sub(count);
-        // Of what can't be shared out evenly, the nodes of the lowest ids have one more each.
-        let even = |of: u32| of / sharing + u32::from(before < of % sharing);
         let is_told = self.nodes > 1 && limit.scope() != Scope::Node;
+        let fair = sharing.even_part(all);
         let allowed = if count.saturating_add(others) > all {
             // Too many: whoever has more than its part has no more than that.
-            all.saturating_sub(others).max(count.min(even(all)))
-        } else if left == 0 && others_want && count > even(all) {
+            all.saturating_sub(others).max(count.min(fair))
+        } else if left == 0 && sharing.others_want() && count > fair {
             // Nothing is left for others that want: whoever has more than its part gives back half of what is more.
-            count - (count - even(all)).div_ceil(2)
-        } else if sharing == 1 && is_told {
+            count - (count - fair).div_ceil(2)
+        } else if sharing.nodes == 1 && is_told {
             // Nobody else is known to have any, and may begin at the same time.
             (tended.told + left.div_ceil(FIRST_DIVISOR)).max(count)
         } else {
-            count + even(left)
+            count + sharing.part(left)
         };
         slot.others.store(others, Relaxed);
         slot.allowed.store(allowed, Relaxed);
@@ -267,6 +263,84 @@ impl GaugePusher {
     }
 }
 
+/// Who has requests of a key, or would have some: this node among them.
+#[derive(Debug)]
+struct Sharing {
+    nodes: u32,
+    /// How many of them come before this one.
+    before: u32,
+    /// How many of them would have more.
+    wanting: u32,
+    /// How many of those come before this one.
+    wanting_before: u32,
+    /// Whether this one would have more.
+    wants: bool,
+}
+
+impl Sharing {
+    fn alone(wants: bool) -> Self {
+        Self { nodes: 1, before: 0, wanting: wants.into(), wanting_before: 0, wants }
+    }
+
+    fn add(&mut self, heard: &Heard, is_before: bool) {
+        if heard.in_flight > 0 || heard.wants {
+            self.nodes += 1;
+            self.before += u32::from(is_before);
+            self.wanting += u32::from(heard.wants);
+            self.wanting_before += u32::from(heard.wants && is_before);
+        }
+    }
+
+    fn others_want(&self) -> bool {
+        self.wanting > u32::from(self.wants)
+    }
+
+    /// This node's even part: of what can't be shared out evenly, the first nodes have one more each.
+    fn even_part(&self, of: u32) -> u32 {
+        of / self.nodes + u32::from(self.before < of % self.nodes)
+    }
+
+    /// This node's part of what is left: of what can't be shared out evenly, those that would have more come first. If there are none, each
+    /// may take one more: hardly ever will all do so at the same time.
+    fn part(&self, left: u32) -> u32 {
+        let (even, rest) = (left / self.nodes, left % self.nodes);
+        let has_one_more = match (self.wanting, self.wants) {
+            (0, _) => rest > 0,
+            (_, true) => self.wanting_before < rest,
+            (wanting, false) => wanting + (self.before - self.wanting_before) < rest,
+        };
+        even + u32::from(has_one_more)
+    }
+}
+
 fn is_believed(heard: &Heard, now_us: u64) -> bool {
     now_us.abs_diff(heard.at_us) < BELIEVED_US
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_shared_out_once() {
+        // Which of four nodes want, as bits.
+        for wanting in 0_u32..16 {
+            let wants = |node: u32| wanting >> node & 1 == 1;
+            for left in 0..20 {
+                let part = |me: u32| {
+                    let mut sharing = Sharing::alone(wants(me));
+                    for node in (0..4).filter(|node| *node != me) {
+                        sharing.add(&Heard { in_flight: 1, wants: wants(node), at_us: 0 }, node < me);
+                    }
+                    sharing.part(left)
+                };
+                let parts: Vec<u32> = (0..4).map(part).collect();
+                let sum: u32 = parts.iter().sum();
+                match wanting {
+                    0 => assert!(parts.iter().all(|part| *part == left.div_ceil(4)), "{left}: {parts:?}"),
+                    _ => assert_eq!(sum, left, "{wanting:b}: {parts:?}"),
+                }
+            }
+        }
+    }
 }

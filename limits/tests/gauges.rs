@@ -192,7 +192,7 @@ fn nodes_share_what_may_be_in_flight() {
         let outcome = simulate(limit, shares, asked, 2_000);
         let Outcome { most, mean, records } = outcome;
         println!("{limit} by {shares:?}: most {most}, mean {mean:.1}, {records} records in 2 s");
-        assert!(most as f64 <= f64::from(limit) * 1.1 + 2.0, "{limit} {shares:?}: {most}");
+        assert!(most as f64 <= f64::from(limit) * 1.15 + 2.0, "{limit} {shares:?}: {most}");
         assert!(mean >= f64::from(limit) * 0.75 - 1.0, "{limit} {shares:?}: {mean}");
     }
 }

@@ -379,6 +379,33 @@ pub struct LimitsUsed {
     pub keys: usize,
     /// Those most used up, the most first.
     pub items: Vec<LimitUsed>,
+    /// What is in flight under limits of concurrency, the fullest first.
+    #[serde(default)]
+    pub in_flight: Vec<InFlightUsed>,
+}
+
+/// What is in flight under one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlightUsed {
+    /// The counter's, 16 hexadecimal digits.
+    pub key: String,
+    /// The policy; none while the node does not know the key by name.
+    #[serde(default)]
+    pub policy: Option<Name>,
+    /// Who or what is counted, as `consumer acme`; empty where all are counted together.
+    #[serde(default)]
+    pub by: String,
+    /// How many there may be.
+    pub limit: u32,
+    /// Whether each node counts by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub each_node: bool,
+    /// How many the answering node has.
+    pub here: u32,
+    /// How many the others have, as far as it has heard.
+    pub elsewhere: u32,
+    /// What it refused for as long as it knows the key.
+    pub refused: u32,
 }
 
 /// One key under one limit.

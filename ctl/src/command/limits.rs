@@ -4,7 +4,7 @@ use clap::Args;
 use http::Method;
 use model::{
     Name,
-    api::{LimitUsed, LimitsUsed},
+    api::{InFlightUsed, LimitUsed, LimitsUsed},
     duration,
 };
 
@@ -46,7 +46,16 @@ fn in_words(used: &LimitsUsed) -> String {
         (false, 1) => format!("node {} is alone", used.node_id),
         (false, nodes) => format!("node {} shares limits with {} others", used.node_id, nodes - 1),
     };
-    format!("{}{} of {} keys; {sharing}\n", table.text(), used.items.len(), used.keys)
+    let mut text = String::new();
+    if !used.items.is_empty() || used.in_flight.is_empty() {
+        text.push_str(&table.text());
+    }
+    if !used.in_flight.is_empty() {
+        let mut table = Table::new(&["POLICY", "AT ONCE", "BY", "HERE", "ELSEWHERE", "REFUSED HERE"]);
+        used.in_flight.iter().for_each(|item| table.row(row_in_flight(item)));
+        text.push_str(&table.text());
+    }
+    format!("{text}{} of {} keys; {sharing}\n", used.items.len(), used.keys)
 }
 
 fn row(item: &LimitUsed) -> [String; 7] {
@@ -66,6 +75,18 @@ fn row(item: &LimitUsed) -> [String; 7] {
         item.remaining.to_string(),
         item.refused.to_string(),
         nodes.join(", "),
+    ]
+}
+
+fn row_in_flight(item: &InFlightUsed) -> [String; 6] {
+    let each = if item.each_node { " a node" } else { "" };
+    [
+        item.policy.as_ref().map_or_else(|| format!("key {}", item.key), ToString::to_string),
+        format!("{}{each}", item.limit),
+        item.by.clone(),
+        item.here.to_string(),
+        item.elsewhere.to_string(),
+        item.refused.to_string(),
     ]
 }
 
@@ -94,9 +115,27 @@ mod tests {
             ],
         };
         let unnamed = LimitUsed { policy: None, limit: None, each_node: true, ..item.clone() };
-        let used =
-            LimitsUsed { node_id: NodeId(1), nodes: 2, cut_off: false, keys: 9, items: vec![item, unnamed] };
+        let used = LimitsUsed {
+            node_id: NodeId(1),
+            nodes: 2,
+            cut_off: false,
+            keys: 9,
+            items: vec![item, unnamed],
+            in_flight: Vec::new(),
+        };
+        let in_flight = InFlightUsed {
+            key: "0000000000000001".into(),
+            policy: Some(Name::new("uploads").unwrap()),
+            by: "consumer acme".into(),
+            limit: 9,
+            each_node: false,
+            here: 2,
+            elsewhere: 7,
+            refused: 1,
+        };
+        let used = LimitsUsed { in_flight: vec![in_flight], ..used };
         let text = in_words(&used);
+        assert!(text.contains("uploads  9        consumer acme  2     7          1"), "{text}");
         assert!(text.contains("per-client/day        100 in 1d         consumer acme  70"), "{text}");
         assert!(text.contains("key 00000000000000ff  100 in 1d a node"), "{text}");
         assert!(text.contains("1: 60, 2: 10"), "{text}");

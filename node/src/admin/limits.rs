@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use gateway::KeyName;
 use http::StatusCode;
-use limits::Scope;
-use model::api::{LimitUsed, LimitsUsed, NodeAdmitted};
+use limits::{GaugeUsage, Scope};
+use model::api::{InFlightUsed, LimitUsed, LimitsUsed, NodeAdmitted};
 
 use crate::{
     admin::{
@@ -32,7 +33,22 @@ pub(super) async fn used(node: Arc<Node>, asked: Asked) -> Answer {
     let (used, keys) = view.most_used(top, asked.query("policy"));
     let (nodes, cut_off) = view.reached();
     let items = used.into_iter().map(shown).collect();
-    reply::json(StatusCode::OK, &LimitsUsed { node_id: view.me(), nodes, cut_off, keys, items })
+    let in_flight = view.in_flight(top, asked.query("policy")).into_iter().map(shown_in_flight).collect();
+    reply::json(StatusCode::OK, &LimitsUsed { node_id: view.me(), nodes, cut_off, keys, items, in_flight })
+}
+
+fn shown_in_flight((usage, name): (GaugeUsage, Option<KeyName>)) -> InFlightUsed {
+    let (policy, by) = name.map_or((None, String::new()), |name| (Some(name.policy), name.by));
+    InFlightUsed {
+        key: format!("{:016x}", usage.key),
+        policy,
+        by,
+        limit: usage.limit.limit(),
+        each_node: usage.limit.scope() == Scope::Node,
+        here: usage.in_flight,
+        elsewhere: usage.others,
+        refused: usage.refused,
+    }
 }
 
 fn shown(used: Used) -> LimitUsed {

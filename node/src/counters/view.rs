@@ -1,7 +1,7 @@
 //! What people may look at: the keys that have used most of their limits, by name, and what each node admitted.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     num::NonZeroU64,
     sync::{
         Arc, Mutex, PoisonError,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use gateway::{KeyName, RateLimits};
-use limits::Usage;
+use limits::{GaugeUsage, Usage};
 use model::NodeId;
 
 /// Names that are kept; where there are more, those go of which the key is not used any more.
@@ -70,13 +70,32 @@ impl View {
         }
         if seen.names.len() > NAMES_MAX {
             let limiter = self.rates.limiter();
-            let used: std::collections::HashSet<_> =
-                limiter.usage(super::now_us()).map(|usage| usage.key).collect();
+            let counted = limiter.usage(super::now_us()).map(|usage| usage.key);
+            let in_flight = self.rates.gauges().usage().map(|usage| usage.key);
+            let used: HashSet<_> = counted.chain(in_flight).collect();
             seen.names.retain(|key, _| used.contains(key));
             let surplus = seen.names.len().saturating_sub(NAMES_MAX);
             let any: Vec<_> = seen.names.keys().copied().take(surplus).collect();
             any.iter().for_each(|key| drop(seen.names.remove(key)));
         }
+    }
+
+    /// The keys of which most is in flight, so many of them, with their names.
+    pub(crate) fn in_flight(&self, many: usize, policy: Option<&str>) -> Vec<(GaugeUsage, Option<KeyName>)> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = self.rates.gauges().usage().map(|usage| (usage, seen.names.get(&usage.key)));
+        let is_wanted = |name: Option<&KeyName>| {
+            policy.is_none_or(|policy| name.is_some_and(|name| name.policy.as_str() == policy))
+        };
+        let mut all: Vec<_> = named.filter(|(_, name)| is_wanted(*name)).collect();
+        let full = |usage: &GaugeUsage| {
+            (f64::from(usage.in_flight) + f64::from(usage.others)) / f64::from(usage.limit.limit())
+        };
+        all.sort_by(|(one, _), (other, _)| {
+            let by_use = full(other).total_cmp(&full(one));
+            by_use.then(other.refused.cmp(&one.refused)).then(one.key.cmp(&other.key))
+        });
+        all.into_iter().take(many).map(|(usage, name)| (usage, name.cloned())).collect()
     }
 
     /// The keys that have used most of their limits, so many of them, those that are refused most first among equals; and how many keys
