@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{
     Change, Code, Kind, Name, NodeId, Op, Outcome, Revision,
     cluster::{ClusterChange, ClusterOutcome},
+    usage::{Start, Used},
 };
 
 use crate::command;
@@ -93,6 +94,45 @@ pub fn cluster_change_bytes(change: &ClusterChange) -> bytes::Bytes {
 /// The cluster change in this JSON.
 pub fn cluster_change(json: &[u8]) -> Result<ClusterChange, Error> {
     serde_json::from_slice(json).map_err(|error| unknown("a change to the cluster", error))
+}
+
+impl From<&Used> for command::Used {
+    fn from(used: &Used) -> Self {
+        let counts = used.counts.iter().map(|(start, count)| command::UsageCount {
+            node: start.node.0,
+            at_ms: start.at_ms,
+            count: *count,
+        });
+        Self {
+            key: used.key,
+            period: used.period,
+            ends_at_s: used.ends_at_s,
+            policy: used.policy.clone(),
+            limit_name: used.limit_name.clone(),
+            by: used.by.clone(),
+            limit: used.limit,
+            counts: counts.collect(),
+        }
+    }
+}
+
+impl From<command::Used> for Used {
+    fn from(used: command::Used) -> Self {
+        let counts = used
+            .counts
+            .iter()
+            .map(|count| (Start { node: NodeId(count.node), at_ms: count.at_ms }, count.count));
+        Self {
+            key: used.key,
+            period: used.period,
+            ends_at_s: used.ends_at_s,
+            counts: counts.collect(),
+            policy: used.policy,
+            limit_name: used.limit_name,
+            by: used.by,
+            limit: used.limit,
+        }
+    }
 }
 
 impl From<&Outcome> for command::Response {

@@ -14,8 +14,14 @@ use model::{
     cluster::{
         AdminToken, ClusterChange, ClusterOutcome, Founding, GossipKey, JoinToken, Node, Role, Secret,
     },
+    usage::{Start, Used},
 };
-use proptest::{collection::vec, option, prelude::*, sample::select};
+use proptest::{
+    collection::{btree_map, vec},
+    option,
+    prelude::*,
+    sample::select,
+};
 use prost::Message;
 
 fn name() -> impl Strategy<Value = Name> {
@@ -77,6 +83,17 @@ fn cluster_change() -> impl Strategy<Value = ClusterChange> {
     ]
 }
 
+fn used() -> impl Strategy<Value = Used> {
+    let start = (any::<u64>(), any::<u64>()).prop_map(|(node, at_ms)| Start { node: NodeId(node), at_ms });
+    let counts = btree_map(start, any::<u64>(), 0..6);
+    (any::<[u64; 3]>(), any::<u32>(), any::<[String; 3]>(), counts).prop_map(
+        |(numbers, period, text, counts)| {
+            let ([key, ends_at_s, limit], [policy, limit_name, by]) = (numbers, text);
+            Used { key, period, ends_at_s, policy, limit_name, by, limit, counts }
+        },
+    )
+}
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     let outcomes = vec![Outcome::Applied as fn(Revision) -> _, Outcome::Unchanged, Outcome::Conflict];
     (select(outcomes), any::<u64>()).prop_map(|(outcome, revision)| outcome(Revision(revision)))
@@ -123,11 +140,14 @@ fn read_all(bytes: &[u8]) {
         match command {
             command::request::Command::Change(change) => drop(Change::try_from(change)),
             command::request::Command::Cluster(json) => drop(convert::cluster_change(&json)),
+            command::request::Command::Usage(report) => {
+                report.used.into_iter().for_each(|used| drop(Used::from(used)));
+            }
         }
     }
     let _ = convert::cluster_change(bytes);
     decode!(bytes;
-        common::Header, forward::ChangeRequest, forward::ClusterChangeRequest, forward::ForwardReply,
+        common::Header, forward::ChangeRequest, forward::ClusterChangeRequest, forward::ReportUsageRequest, forward::ForwardReply,
         forward::ReadIndexReply, forward::TransferRequest, forward::TransferReply, peer::JoinRequest, peer::JoinReply,
         peer::RenewRequest, peer::RenewReply, peer::AwaitRequest, peer::AwaitReply, raft::Entry, raft::AppendRequest,
         raft::AppendReply, raft::VoteRequest, raft::VoteReply, raft::SnapshotChunk, raft::SnapshotHead,
@@ -140,6 +160,12 @@ proptest! {
     fn changes(change in change()) {
         let message = command::Change::from(&change);
         prop_assert_eq!(Change::try_from(sent(&message)), Ok(change));
+    }
+
+    #[test]
+    fn usage(used in used()) {
+        let message = command::Used::from(&used);
+        prop_assert_eq!(Used::from(sent(&message)), used);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     client::Client,
     command::{
         apply, cluster, consumer::ConsumerSpec, context, export, group::GroupSpec, key, limits,
-        object::Verbs, plan, policy::PolicySpec, route, token, upstream::UpstreamSpec,
+        object::Verbs, plan, policy::PolicySpec, route, token, upstream::UpstreamSpec, usage,
     },
     context::{Context, Contexts},
     failure::Failure,
@@ -83,6 +83,8 @@ enum Command {
     Export(export::Export),
     /// The rate limits that are most used up.
     Limits(limits::Limits),
+    /// What was used of quotas.
+    Usage(usage::Usage),
     /// The cluster and its members.
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -116,6 +118,7 @@ impl Cli {
             Command::Plan(command) => command.run(global).await,
             Command::Export(command) => command.run(global).await,
             Command::Limits(limits) => limits.run(global).await,
+            Command::Usage(usage) => usage.run(global).await,
             Command::Cluster(command) => command.run(global).await,
             Command::Token(command) => command.run(global).await,
             Command::Context(command) => command.run(global),
@@ -196,6 +199,7 @@ mod tests {
             "cluster token create --ttl 1h --uses 2",
             "context use demo",
             "limits --top 5 --policy per-client",
+            "usage --policy monthly -o json",
             "-o json cluster status --context x",
         ] {
             let words = std::iter::once("gwctl").chain(line.split(' '));

@@ -15,6 +15,7 @@ pub(crate) mod policy;
 pub(crate) mod route;
 pub(crate) mod token;
 pub(crate) mod upstream;
+pub(crate) mod usage;
 
 use clap::Args;
 

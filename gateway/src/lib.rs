@@ -45,5 +45,5 @@ pub use check::check;
 pub use error::Error;
 pub use gateway::{Gateway, Installed};
 pub use lease::{Lease, Moment};
-pub use rate_limits::{KeyName, Pushers, RateLimits};
+pub use rate_limits::{KeyName, Pushers, QuotaPeriod, RateLimits};
 pub use settings::{Limits, Settings};

@@ -57,6 +57,7 @@ pub const CATALOG: &[Row] = &[
     Row { kind: ip::KIND, build: ip::build, overridable: &[] },
     Row { kind: api_key::KIND, build: api_key::build, overridable: &[] },
     Row { kind: rate_limit::KIND, build: rate_limit::build, overridable: rate_limit::OVERRIDABLE },
+    Row { kind: rate_limit::QUOTA, build: rate_limit::build_quota, overridable: rate_limit::OVERRIDABLE },
     Row { kind: concurrency::KIND, build: concurrency::build, overridable: concurrency::OVERRIDABLE },
 ];
 

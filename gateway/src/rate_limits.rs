@@ -41,6 +41,19 @@ pub struct KeyName {
     pub limit: Option<Name>,
     /// Who or what is limited, as `consumer acme`; empty: everything under the policy together.
     pub by: String,
+    /// The period that it is of, if it is of a quota.
+    pub quota: Option<QuotaPeriod>,
+}
+
+/// A period of a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaPeriod {
+    /// Its number.
+    pub number: u32,
+    /// Seconds since the Unix epoch at which it ends.
+    pub ends_at_s: u64,
+    /// How many requests there may be in it.
+    pub limit: u32,
 }
 
 impl RateLimits {

@@ -121,9 +121,16 @@ impl Blocks {
     }
 
     /// Takes what a peer says, unless it is older than what it said before. Whether it was news.
-    pub(crate) fn hear(&self, block: u32, peer: usize, record: &Record, now: Tick) -> bool {
+    pub(crate) fn hear(&self, block: u32, peer: usize, record: &Record, is_period: bool, now: Tick) -> bool {
         let Some(heard) = self.heard_in(block).get(peer) else { return false };
-        heard.take(record, now)
+        heard.take(record, is_period, now)
+    }
+
+    /// Takes up what a peer is known to have admitted of a period.
+    pub(crate) fn settle(&self, block: u32, peer: usize, period: u32, admitted: u32, now: Tick) {
+        if let Some(heard) = self.heard_in(block).get(peer) {
+            heard.settle(period, admitted, now);
+        }
     }
 
     /// Whether a peer has spoken within this time.
@@ -189,7 +196,17 @@ impl Heard {
         }
     }
 
-    fn take(&self, record: &Record, now: Tick) -> bool {
+    fn settle(&self, period: u32, admitted: u32, now: Tick) {
+        let count = u64::from(period) << 32 | u64::from(admitted);
+        if self.at.load(Relaxed) == 0 {
+            self.forget();
+            self.at.store(now.0.max(1), Relaxed);
+        }
+        // A later period is the greater number; of one the greater count.
+        self.count.fetch_max(count, Relaxed);
+    }
+
+    fn take(&self, record: &Record, is_period: bool, now: Tick) -> bool {
         let count = u64::from(record.window) << 32 | u64::from(record.current);
         let before = self.count.load(Relaxed);
         let later = record.window.wrapping_sub((before >> 32) as u32).cast_signed();
@@ -199,6 +216,7 @@ impl Heard {
             0 if !is_first => self.count.store(before.max(count), Relaxed),
             // Late, or sent again.
             -2..0 if !is_first => return false,
+            ..0 if !is_first && is_period => return false,
             // Neighbours follow each other. Otherwise it is the clock that was set, and this is what it says now.
             _ => self.count.store(count, Relaxed),
         }

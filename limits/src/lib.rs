@@ -32,15 +32,15 @@ pub use gauge::{Acquired, GaugeUsage, Gauges, InFlight, Permit};
 pub use gauge_pusher::{GaugePusher, GaugeRecord};
 pub use gradient::{Bounds, Gradient};
 pub use limiter::{Decision, Limiter, Settings};
-pub use pusher::{Judged, Pusher};
+pub use pusher::{Judged, Pusher, Settled};
 pub use record::Record;
 pub use rule::{Rule, Scope};
-pub use usage::{Peer, Usage};
+pub use usage::{Peer, PeriodCount, Usage};
 
 /// Between two looks at what may be admitted, at the most.
 pub const EPOCH_US: u64 = 5_000;
 /// Between two pushes of a key, over time.
-pub const PUSH_INTERVAL_US: u64 = 15_000;
+pub const PUSH_INTERVAL_US: u64 = 12_000;
 /// Between two times that everything that matters is sent again, since datagrams get lost.
 pub const RESEND_INTERVAL_US: u64 = 200_000;
 /// Between two measurements of rates.

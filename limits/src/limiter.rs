@@ -47,6 +47,8 @@ pub enum Decision {
     Admit {
         /// What this node may let through besides, for now.
         remaining: u32,
+        /// Whether it is the first of its window on this node.
+        is_first: bool,
     },
     /// It is refused.
     Refuse {
@@ -176,13 +178,13 @@ impl Limiter {
         *is_due |= self.tell_if_due(place, slot, admitted);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is not negative")]
         let remaining = (ceiling - f64::from(admitted)).max(0.0) as u32;
-        Decision::Admit { remaining }
+        Decision::Admit { remaining, is_first: before.admitted == 0 }
     }
 
     /// What is decided where the table has no room: by this node's even part of the limit, since nobody is told of it.
     fn acquire_without_slot(&self, key: NonZeroU64, rule: Rule, cost: u32, now_us: u64) -> Decision {
         if self.held().sketch.acquire(key.get(), rule, self.even_part(rule), cost, now_us) {
-            return Decision::Admit { remaining: 0 };
+            return Decision::Admit { remaining: 0, is_first: false };
         }
         Decision::Refuse { retry_after_us: rule.left_us(now_us) }
     }
@@ -210,6 +212,18 @@ impl Limiter {
         }
     }
 
+    /// Lets go of keys of periods that are over.
+    pub fn end_periods(&self, is_over: impl Fn(NonZeroU64, u32) -> bool) {
+        let slots = self.held_if_any().map(|held| held.table.slots()).unwrap_or_default();
+        for slot in slots {
+            if let (Some(key), Some(period)) = (NonZeroU64::new(slot.key.load(Relaxed)), slot.period())
+                && is_over(key, period)
+            {
+                slot.let_go(key.get());
+            }
+        }
+    }
+
     /// Has the slot be limited by this rule, in the present epoch and window.
     fn keep_up(&self, slot: &Slot, rule: Rule, now_us: u64) {
         if slot.rule() != Some(rule) {
@@ -233,9 +247,10 @@ impl Limiter {
     pub(crate) fn begin_epoch(&self, slot: &Slot, rule: Rule, now_us: u64) {
         let now = Tick::at(now_us);
         let began = slot.began.load(Relaxed);
-        let (window, gone) = rule.window(now_us);
+        let (now_in, gone) = rule.window(now_us);
+        let window = slot.roll(rule, now_us);
         // Where another thread has begun the next window already, this is its very beginning.
-        let (window, gone) = if slot.roll(window) { (window, gone) } else { (window.wrapping_add(1), 0.0) };
+        let gone = if window == now_in { gone } else { 0.0 };
         // One thread is enough. Those that come meanwhile go on by the old ceiling.
         if slot.began.compare_exchange(began, now.0, AcqRel, Relaxed).is_err() {
             return;
@@ -243,7 +258,8 @@ impl Limiter {
         slot.lower(STALE);
         let admitted = slot.count().admitted;
         if slot.has(UNSHARED) {
-            slot.set_ceiling(self.even_part(rule), 0.0);
+            let base = rule.period().map_or(0.0, |_| f64::from(slot.previous.load(Relaxed)));
+            slot.set_ceiling(self.even_part(rule) - base / f64::from(self.nodes()), 0.0);
             slot.tell_at.store(u32::MAX, Relaxed);
             return;
         }
@@ -261,12 +277,17 @@ impl Limiter {
         // A block that is another key's still is none; and what a node has by itself is nobody else's business.
         let is_its = blocks.own(block).key.load(Relaxed) == slot.key.load(Relaxed);
         let block = if is_its && rule.scope() != Scope::Node { block } else { 0 };
+        // A period has none before it in sight; in its place is what was used of it that nobody tells of any more.
+        let (base, previous) = match rule.period() {
+            Some(_) => (f64::from(slot.previous.load(Relaxed)), 0.0),
+            None => (0.0, f64::from(slot.previous.load(Relaxed))),
+        };
         let known = Known {
             limit: self.limit(rule),
             window_us: rule.window_us() as f64,
             gone,
-            current: admitted.into(),
-            previous: slot.previous.load(Relaxed).into(),
+            current: f64::from(admitted) + base,
+            previous,
             admitted_rate: f64::from(blocks.own(block).admitted_rate()) / 1e6,
             nodes: self.nodes().into(),
         };
@@ -303,7 +324,7 @@ fn is_over(slot: &Slot, rule: Rule, now: Tick, now_us: u64) -> bool {
     let is_old =
         age_us.unsigned_abs() >= EPOCH_US || slot.has(STALE) && age_us.unsigned_abs() >= EPOCH_MIN_US;
     let ahead = slot.count().window.wrapping_sub(rule.window(now_us).0);
-    is_old || ahead > 1
+    is_old || ahead > 1 && rule.period().is_none()
 }
 
 /// When a request of this cost may be let through that was refused now for want of so much, if nobody else asks.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    Limiter, PUSH_INTERVAL_US, RATE_INTERVAL_US, RESEND_INTERVAL_US, Record, Scope,
+    Limiter, PUSH_INTERVAL_US, RATE_INTERVAL_US, RESEND_INTERVAL_US, Record, Rule, Scope,
     block::Own,
     limiter::{EPOCH_MIN_US, Held},
     share::PUSH_DIVISOR,
@@ -46,6 +46,17 @@ pub struct Pusher {
     rates_at_us: u64,
     resend_at_us: u64,
     judged: Judged,
+    /// Keys of which it must be said anew what was used of their period.
+    unseeded: Vec<NonZeroU64>,
+}
+
+/// What was used of a period, by whoever has counted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The peer's number; none if it has none, as this node's own former starts.
+    pub peer: Option<usize>,
+    /// What was used.
+    pub used: u32,
 }
 
 /// What windows that are over have come to, all nodes together, as far as this node has heard.
@@ -73,6 +84,7 @@ impl Pusher {
             rates_at_us: 0,
             resend_at_us: 0,
             judged: Judged::default(),
+            unseeded: Vec::new(),
         }
     }
 
@@ -99,10 +111,12 @@ impl Pusher {
         if !self.tend(place, now) || self.own(slot).key.load(Relaxed) != record.key.get() {
             return;
         }
-        if !held.blocks.hear(slot.block.load(Relaxed), peer, record, now) {
+        let rule = slot.rule();
+        let is_period = rule.is_some_and(|rule| rule.period().is_some());
+        if !held.blocks.hear(slot.block.load(Relaxed), peer, record, is_period, now) {
             return;
         }
-        let Some(rule) = slot.rule() else { return };
+        let Some(rule) = rule else { return };
         if now.after_us(Tick(slot.began.load(Relaxed))).unsigned_abs() < EPOCH_MIN_US {
             slot.raise(STALE);
             return;
@@ -110,6 +124,44 @@ impl Pusher {
         limiter.begin_epoch(slot, rule, now_us);
         // What this node has kept to itself may be much, by what it knows now.
         limiter.tell_if_due(place, slot, slot.count().admitted);
+    }
+
+    /// Keys that have got a place for what peers say, or lost it: if they are of a period, they are to be seeded.
+    pub fn take_unseeded(&mut self) -> Vec<NonZeroU64> {
+        std::mem::take(&mut self.unseeded)
+    }
+
+    /// Says what was used of a period, this node's own count since its start left out. What is said takes the place of what was said
+    /// before.
+    pub fn seed(&mut self, key: NonZeroU64, period: u32, settled: &[Settled], now_us: u64) {
+        let (limiter, now) = (self.limiter.clone(), Tick::at(now_us));
+        let held = limiter.held();
+        let Some(place) = held.table.find_or_take(key, now) else { return };
+        let slot = held.table.at(place);
+        match slot.period() {
+            Some(known) if known > period => return,
+            Some(known) if known == period => {}
+            // How much there may be is said with the first request.
+            _ => {
+                let Some(rule) = Rule::of_period(Rule::LIMIT_MAX, period) else { return };
+                slot.set_rule(rule);
+                slot.roll(rule, now_us);
+            }
+        }
+        let block = slot.block.load(Relaxed);
+        let block = if self.own(slot).key.load(Relaxed) == key.get() { block } else { 0 };
+        let mut base = 0_u32;
+        for one in settled {
+            match one.peer.filter(|peer| block != 0 && held.blocks.has_peer(*peer)) {
+                Some(peer) => held.blocks.settle(block, peer, period, one.used, now),
+                None => base = base.saturating_add(one.used),
+            }
+        }
+        slot.set_base(base);
+        slot.lower(UNSHARED);
+        if let Some(rule) = slot.rule() {
+            limiter.begin_epoch(slot, rule, now_us);
+        }
     }
 
     /// Forgets what this peer has said.
@@ -172,6 +224,7 @@ impl Pusher {
         mark(own, slot, now);
         slot.block.store(block, Relaxed);
         slot.raise(TENDED);
+        self.unseeded.extend(NonZeroU64::new(key));
         self.tended.push(Tended { place, key });
         true
     }
@@ -227,7 +280,7 @@ impl Pusher {
         if own.key.load(Relaxed) != key.get() {
             return;
         }
-        slot.roll(rule.window(now_us).0);
+        slot.roll(rule, now_us);
         let count = slot.count();
         let fresh = count.admitted.saturating_sub(slot.told.load(Relaxed));
         if fresh >= RATE_REQUESTS_MIN {
@@ -247,7 +300,7 @@ impl Pusher {
             key,
             window: count.window,
             current: count.admitted,
-            previous: slot.previous.load(Relaxed),
+            previous: if rule.period().is_some() { 0 } else { slot.previous.load(Relaxed) },
             admitted_rate: own.admitted_rate(),
             asked_rate: own.asked_rate(),
         });
@@ -258,6 +311,7 @@ impl Pusher {
     fn measure(&mut self, now_us: u64) {
         let now = Tick::at(now_us);
         let (mut tended, mut judged) = (std::mem::take(&mut self.tended), self.judged);
+        let mut unseeded = std::mem::take(&mut self.unseeded);
         tended.retain(|one| {
             let slot = self.held().table.at(one.place);
             let block = slot.block.load(Relaxed);
@@ -266,6 +320,7 @@ impl Pusher {
                 slot.block.store(0, Relaxed);
                 self.held().blocks.give_back(block);
                 slot.lower(TENDED);
+                unseeded.extend(NonZeroU64::new(one.key).filter(|_| slot.period().is_some()));
                 return false;
             }
             self.held().blocks.let_age(block, now);
@@ -273,7 +328,7 @@ impl Pusher {
             measure(self.own(slot), slot, now);
             true
         });
-        (self.tended, self.judged) = (tended, judged);
+        (self.tended, self.judged, self.unseeded) = (tended, judged, unseeded);
     }
 
     /// What windows that are over have come to, for those keys that nodes tell each other of.
@@ -290,7 +345,7 @@ impl Pusher {
         if gone * (rule.window_us() as f64) < heard_us || own.judged.load(Relaxed) == window {
             return Judged::default();
         }
-        slot.roll(window);
+        slot.roll(rule, now_us);
         own.judged.store(window, Relaxed);
         let peers = self.held().blocks.peers(slot.block.load(Relaxed), window, Tick::at(now_us));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "they were u32")]
@@ -302,9 +357,13 @@ impl Pusher {
     /// Whether neither this node nor a peer counts anything for the key any more.
     fn is_over(&self, slot: &Slot, now_us: u64) -> bool {
         if let Some(rule) = slot.rule() {
-            slot.roll(rule.window(now_us).0);
+            slot.roll(rule, now_us);
         }
-        let counted = slot.count().admitted.saturating_add(slot.previous.load(Relaxed));
+        // What was used of a period is agreed on and needs no place here.
+        let counted = match slot.period() {
+            Some(_) => slot.count().admitted.saturating_sub(slot.told.load(Relaxed)),
+            None => slot.count().admitted.saturating_add(slot.previous.load(Relaxed)),
+        };
         let heard = self.held().blocks.heard_within(slot.block.load(Relaxed), FORGOTTEN_US, Tick::at(now_us));
         counted == 0 && self.own(slot).asked_rate() == 0.0 && !heard && !slot.has(PENDING)
     }
@@ -315,7 +374,7 @@ impl Pusher {
             let slot = self.held().table.at(one.place);
             let shared = slot.rule().filter(|rule| rule.scope() != Scope::Node);
             let (own, Some(rule)) = (self.own(slot), shared) else { continue };
-            slot.roll(rule.window(now_us).0);
+            slot.roll(rule, now_us);
             let counted = slot.count().admitted.saturating_add(slot.previous.load(Relaxed));
             let matters = f64::from(counted)
                 >= f64::from(rule.limit()) / (2.0 * PUSH_DIVISOR * f64::from(self.limiter.nodes()));

@@ -40,7 +40,7 @@ pub(crate) struct Slot {
     slope: AtomicU32,
     /// When the epoch began.
     pub(crate) began: AtomicU32,
-    /// What was admitted in the window before.
+    /// What was admitted in the window before; of a period, what was used of it that nobody tells of any more.
     pub(crate) previous: AtomicU32,
     /// Requests that were refused; goes round.
     pub(crate) refused: AtomicU32,
@@ -109,25 +109,28 @@ impl Slot {
         });
     }
 
-    /// Begins this window, if the slot is in an earlier one; whoever does so keeps the count of the one before. Whether the slot is
-    /// in it now: if not, it is in the one after already, since other threads' clocks may be a little ahead.
-    pub(crate) fn roll(&self, window: u32) -> bool {
+    /// Begins this rule's window, if the slot is in an earlier one; whoever does so keeps the count of the one before. Gives the window that
+    /// the slot is in now: it may be the one after already, since other threads' clocks may be a little ahead. A period never gives way to
+    /// an earlier one.
+    pub(crate) fn roll(&self, rule: Rule, now_us: u64) -> u32 {
+        let (window, _) = rule.window(now_us);
         let before = self.state.load(Acquire);
         let count = Count::of(before);
         match window.wrapping_sub(count.window).cast_signed() {
-            0 => return true,
-            -1 => return false,
+            0 => return window,
+            ..0 if rule.period().is_some() => return count.window,
+            -1 => return count.window,
             // A clock that was set back by more begins anew.
             _ => {}
         }
         let next = Count { window, admitted: 0 }.state();
         if self.state.compare_exchange(before, next, AcqRel, Relaxed).is_ok() {
-            let is_next = window == count.window.wrapping_add(1);
+            let is_next = window == count.window.wrapping_add(1) && rule.period().is_none();
             self.previous.store(if is_next { count.admitted } else { 0 }, Relaxed);
             self.told.store(0, Relaxed);
             self.lower(UNSHARED);
         }
-        true
+        window
     }
 
     /// Up to which count may be admitted at this time.
@@ -171,11 +174,31 @@ impl Slot {
         let Some(rule) = self.rule() else {
             return (age_us.unsigned_abs() > JUST_COME_US).then_some(0);
         };
+        if rule.period().is_some() {
+            return None;
+        }
         if age_us.unsigned_abs() > 2 * rule.window_us() {
             return Some(0);
         }
         let counted = u64::from(self.count().admitted) + u64::from(self.previous.load(Relaxed));
         Some(counted * 100 / u64::from(rule.limit())).filter(|used| *used < 50)
+    }
+
+    /// The number of the period that it is limited in.
+    pub(crate) fn period(&self) -> Option<u32> {
+        self.rule()?.period()
+    }
+
+    /// Lets go of the key, if it is this one and nobody looks after it.
+    pub(crate) fn let_go(&self, key: u64) {
+        if !self.has(TENDED | PENDING) && self.block.load(Relaxed) == 0 {
+            let _ = self.key.compare_exchange(key, 0, AcqRel, Relaxed);
+        }
+    }
+
+    /// What was used up of a period and is told by nobody any more.
+    pub(crate) fn set_base(&self, used: u32) {
+        self.previous.store(used, Relaxed);
     }
 
     /// Forgets what the key before it has counted.

@@ -5,13 +5,26 @@
 
 use std::{
     num::NonZeroU64,
-    sync::atomic::Ordering::{AcqRel, Acquire, Relaxed},
+    sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 use crate::{slot::Slot, time::Tick};
 
 /// Slots in a bucket.
 const BUCKET: usize = 8;
+/// The key of a slot that is being emptied for another.
+const BUSY: u64 = u64::MAX;
+/// How often a slot is looked for while other threads take some.
+const TRIES_MAX: usize = 1_000;
+
+/// What came of taking a slot.
+enum Taken {
+    Is(u32),
+    /// All are of keys that must keep them.
+    None,
+    /// Others are being taken: look again.
+    Again,
+}
 
 /// The slots.
 #[derive(Debug)]
@@ -45,38 +58,47 @@ impl Table {
 
     /// The slot of this key, which takes one if it has none; none if all it could have are of keys that must keep them.
     pub(crate) fn find_or_take(&self, key: NonZeroU64, now: Tick) -> Option<u32> {
-        self.find(key).or_else(|| self.take(key.get(), now))
+        for _ in 0..TRIES_MAX {
+            match self.find(key).map_or_else(|| self.take(key.get(), now), Taken::Is) {
+                Taken::Is(place) => return Some(place),
+                Taken::None => return None,
+                // Another thread was quicker, maybe for this very key.
+                Taken::Again => std::hint::spin_loop(),
+            }
+        }
+        None
     }
 
     /// Takes a free slot for the key, or that of the key of which the least is lost.
-    fn take(&self, key: u64, now: Tick) -> Option<u32> {
+    fn take(&self, key: u64, now: Tick) -> Taken {
         let [one, other] = self.choices(key);
         let emptier = if self.free(other) > self.free(one) { [other, one] } else { [one, other] };
         let places = || emptier.into_iter().flat_map(|bucket| bucket..bucket + BUCKET);
-        let free = places().find(|place| self.slots[*place].key.load(Relaxed) == 0).map(|place| (0, place));
+        let keys = || places().map(|place| (self.slots[place].key.load(Acquire), place));
+        if keys().any(|(key, _)| key == BUSY) {
+            return Taken::Again;
+        }
+        let free = keys().find(|(key, _)| *key == 0);
         let least = || {
-            let worth = places().filter_map(|place| {
-                let before = self.slots[place].key.load(Acquire);
-                Some((self.slots[place].worth(now)?, before, place))
-            });
+            let worth =
+                keys().filter_map(|(before, place)| Some((self.slots[place].worth(now)?, before, place)));
             worth.min().map(|(_, before, place)| (before, place))
         };
-        let (before, place) = free.or_else(least)?;
+        let Some((before, place)) = free.or_else(least) else { return Taken::None };
         let slot = &self.slots[place];
-        // Another key may have come into it since it was looked at: then the next request looks again.
-        slot.key.compare_exchange(before, key, AcqRel, Relaxed).ok()?;
-        slot.empty(now);
-        // Another thread may have taken one for the same key: both keep to the first.
-        let first = self.choices(key).into_iter().find_map(|bucket| self.find_in(bucket, key));
-        if first != u32::try_from(place).ok() {
-            slot.key.store(0, Relaxed);
+        if slot.key.compare_exchange(before, BUSY, AcqRel, Relaxed).is_err() {
+            return Taken::Again;
         }
-        first
+        // Nobody counts in it before it is empty.
+        slot.empty(now);
+        let first = self.choices(key).into_iter().find_map(|bucket| self.find_in(bucket, key));
+        slot.key.store(if first.is_some() { 0 } else { key }, Release);
+        first.or(u32::try_from(place).ok()).map_or(Taken::None, Taken::Is)
     }
 
     fn find_in(&self, bucket: usize, key: u64) -> Option<u32> {
         let slots = &self.slots[bucket..bucket + BUCKET];
-        let place = slots.iter().position(|slot| slot.key.load(Relaxed) == key)?;
+        let place = slots.iter().position(|slot| slot.key.load(Acquire) == key)?;
         u32::try_from(bucket + place).ok()
     }
 
@@ -110,5 +132,27 @@ mod tests {
             found.is_some() && found == *place
         });
         assert!(kept.count() > 9_990);
+    }
+
+    #[test]
+    fn threads_that_take_one_for_the_same_key_take_the_same() {
+        let table = Table::new(64);
+        for round in 1..2_000_u64 {
+            let key = NonZeroU64::new(round.wrapping_mul(0xD1B5_4A32_D192_ED03)).unwrap();
+            let now = Tick::at(round * 10_000_000_000);
+            let count = || {
+                for _ in 0..3 {
+                    if let Some(place) = table.find_or_take(key, now) {
+                        table.at(place).add(1);
+                    }
+                }
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(count);
+                count();
+            });
+            let place = table.find(key).expect("there is room");
+            assert_eq!(table.at(place).count().admitted, 6, "round {round}");
+        }
     }
 }

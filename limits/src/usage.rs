@@ -42,8 +42,55 @@ impl Usage {
     }
 }
 
+/// What a node knows to be used of a period.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeriodCount {
+    /// The key's digest.
+    pub key: NonZeroU64,
+    /// The period's number.
+    pub period: u32,
+    /// How much there may be; none while no request has come.
+    pub limit: Option<u32>,
+    /// What this node admitted since its start.
+    pub admitted: u32,
+    /// What is known of others' starts.
+    pub peers: Vec<Peer>,
+    /// What is known besides, of starts that have no number.
+    pub base: u32,
+}
+
+impl PeriodCount {
+    /// What was used in all.
+    pub fn sum(&self) -> u64 {
+        let own = u64::from(self.admitted) + u64::from(self.base);
+        self.peers.iter().fold(own, |sum, peer| sum + u64::from(peer.admitted))
+    }
+}
+
 impl Limiter {
-    /// Every key that is used now, in no order. Looks at the whole table, and disturbs nobody.
+    /// What is known to be used of periods, in no order. Looks at the whole table, and disturbs nobody.
+    pub fn periods(&self, now_us: u64) -> impl Iterator<Item = PeriodCount> + '_ {
+        let slots = self.held_if_any().map(|held| held.table.slots()).unwrap_or_default();
+        slots.iter().filter_map(move |slot| {
+            let (key, period) = (NonZeroU64::new(slot.key.load(Relaxed))?, slot.period()?);
+            let count = slot.count();
+            let (blocks, block) = (&self.held_if_any()?.blocks, slot.block.load(Relaxed));
+            let is_its = blocks.own(block).key.load(Relaxed) == key.get();
+            let heard = blocks.peers_by_number(if is_its { block } else { 0 }, period, Tick::at(now_us));
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was a u32")]
+            let peers = heard.map(|(number, peer)| Peer { number, admitted: peer.current as u32 });
+            Some(PeriodCount {
+                key,
+                period,
+                limit: slot.rule().map(Rule::limit).filter(|limit| *limit != Rule::LIMIT_MAX),
+                admitted: if count.window == period { count.admitted } else { 0 },
+                peers: peers.filter(|peer| peer.admitted > 0).collect(),
+                base: slot.previous.load(Relaxed),
+            })
+        })
+    }
+
+    /// Every key of a window that is used now, in no order. Looks at the whole table, and disturbs nobody.
     pub fn usage(&self, now_us: u64) -> impl Iterator<Item = Usage> + '_ {
         let slots = self.held_if_any().map(|held| held.table.slots()).unwrap_or_default();
         slots.iter().filter_map(move |slot| self.usage_of(slot, now_us))
@@ -51,6 +98,9 @@ impl Limiter {
 
     fn usage_of(&self, slot: &crate::slot::Slot, now_us: u64) -> Option<Usage> {
         let (key, rule) = (NonZeroU64::new(slot.key.load(Relaxed))?, slot.rule()?);
+        if rule.period().is_some() {
+            return None;
+        }
         let blocks = &self.held_if_any()?.blocks;
         let (window, gone) = rule.window(now_us);
         let (count, before) = (slot.count(), slot.previous.load(Relaxed));

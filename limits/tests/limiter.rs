@@ -59,10 +59,10 @@ fn a_cost_counts_as_so_many_and_what_is_taken_back_is_free_again() {
     let (limiter, _pusher) = limiter(1);
     let rule = Rule::new(100, 1_000).unwrap();
     let ask = |cost| limiter.acquire(KEY, rule, cost, NOW_US, &mut false);
-    assert_eq!(ask(60), Decision::Admit { remaining: 40 });
+    assert_eq!(ask(60), Decision::Admit { remaining: 40, is_first: true });
     assert!(matches!(ask(41), Decision::Refuse { .. }));
     limiter.take_back(KEY, rule, 60, NOW_US);
-    assert_eq!(ask(100), Decision::Admit { remaining: 0 });
+    assert_eq!(ask(100), Decision::Admit { remaining: 0, is_first: true });
 }
 
 #[test]
@@ -70,7 +70,10 @@ fn what_a_request_turns_out_to_cost_is_counted_even_beyond_the_limit() {
     let (limiter, _pusher) = limiter(1);
     let rule = Rule::new(100, 1_000).unwrap();
     limiter.charge(KEY, rule, 5, NOW_US, &mut false);
-    assert_eq!(limiter.acquire(KEY, rule, 1, NOW_US, &mut false), Decision::Admit { remaining: 99 });
+    assert_eq!(
+        limiter.acquire(KEY, rule, 1, NOW_US, &mut false),
+        Decision::Admit { remaining: 99, is_first: true }
+    );
     limiter.charge(KEY, rule, 149, NOW_US, &mut false);
     assert!(!asks(&limiter, KEY, rule, NOW_US));
     // In the next window as much is left as is out of sight of what was counted: 100 of 150.

@@ -366,6 +366,43 @@ pub struct MemberStatus {
     pub certificate_expires_at_ms: Option<u64>,
 }
 
+/// `GET /v1/usage`: what was used of quotas in their present periods, and the last ones of those of which nothing was used since.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QuotasUsed {
+    /// How many keys there are, under all quotas or those of the policy that was asked for.
+    pub keys: usize,
+    /// Those most used up, the most first.
+    pub items: Vec<QuotaUsed>,
+}
+
+/// What was used of one key's quota.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaUsed {
+    /// The counter's, 16 hexadecimal digits.
+    pub key: String,
+    /// The policy.
+    pub policy: String,
+    /// Which of the policy's quotas, where it has several.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub limit: String,
+    /// Who or what is counted, as `consumer acme`; empty where all are counted together.
+    #[serde(default)]
+    pub by: String,
+    /// How many requests there may be in the period.
+    pub requests: u64,
+    /// What was used, as far as the answering node knows.
+    pub used: u64,
+    /// What of that the nodes have agreed on, so that it outlives a restart of all of them.
+    pub agreed: u64,
+    /// Seconds since the Unix epoch at which the period ends.
+    pub ends_at_s: u64,
+    /// Whether it is over: nothing was used since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub over: bool,
+    /// What each node has counted of what was agreed on.
+    pub nodes: Vec<NodeAdmitted>,
+}
+
 /// `GET /v1/limits`: the rate limits that are most used up, as this node knows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LimitsUsed {

@@ -20,6 +20,7 @@ pub mod policy;
 pub mod rare;
 pub mod route;
 pub mod upstream;
+pub mod usage;
 
 pub use change::{Change, Op, Outcome};
 pub use check::Violation;
@@ -32,3 +33,4 @@ pub use policy::Policy;
 pub use rare::Rare;
 pub use route::Route;
 pub use upstream::Upstream;
+pub use usage::Usage;

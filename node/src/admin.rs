@@ -10,6 +10,7 @@ mod reply;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod usage;
 mod write;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};

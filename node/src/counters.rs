@@ -10,13 +10,15 @@ mod view;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    num::NonZeroU64,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use gateway::{Pushers, RateLimits};
-use limits::wire;
-use model::NodeId;
+use limits::{Settled, wire};
+use model::{NodeId, Usage};
+use tokio::sync::watch;
 
 use self::{metrics::Metrics, numbers::Numbers};
 pub(crate) use self::{
@@ -43,6 +45,9 @@ pub(crate) struct Counters {
     numbers: Numbers,
     view: Arc<View>,
     metrics: Metrics,
+    /// What was used of quotas, as the nodes have agreed on it, and how much of that the limiter knows.
+    usage: Option<watch::Receiver<Usage>>,
+    seeded: Usage,
     /// When the pushers want to be polled.
     poll_at: Option<Instant>,
     /// Before that they are not, since enough was sent.
@@ -81,6 +86,8 @@ impl Counters {
             peers: BTreeMap::new(),
             numbers: Numbers::default(),
             metrics: Metrics::new(registry)?,
+            usage: None,
+            seeded: Usage::default(),
             poll_at: None,
             not_before: now,
             look_at: now,
@@ -96,6 +103,11 @@ impl Counters {
     /// What people may look at.
     pub(crate) fn view(&self) -> Arc<View> {
         self.view.clone()
+    }
+
+    /// Goes by what the nodes agree on of quotas from now on.
+    pub(crate) fn follow(&mut self, usage: watch::Receiver<Usage>) {
+        self.usage = Some(usage);
     }
 
     /// Something is to be told before the time that was given.
@@ -123,6 +135,8 @@ impl Counters {
                 if let Some((number, true)) = given {
                     self.pushers.counts.forget(number);
                 }
+                // What was agreed on of this start is told with what it says itself from now on.
+                self.seeded = Usage::default();
                 if given.is_none() {
                     tracing::warn!(node = %from, "too many nodes: what this one counts is not heard");
                 }
@@ -226,7 +240,35 @@ impl Counters {
         self.rates.limiter().set_nodes(nodes, part);
         self.pushers.in_flight.set_nodes(self.view.me().0, nodes, part);
         self.metrics.look(nodes, part);
-        self.view.look(self.numbers.nodes());
+        self.view.look(self.numbers.starts(now.checked_sub(HEARD_FOR)));
+        self.seed();
+    }
+
+    /// Tells the limiter what was agreed on of quotas, where that has changed.
+    fn seed(&mut self) {
+        let Some(usage) = &self.usage else { return };
+        let usage = usage.borrow().clone();
+        let unseeded = self.pushers.counts.take_unseeded();
+        if usage.is_same(&self.seeded) && unseeded.is_empty() {
+            return;
+        }
+        let mut keys = usage.changed_since(&self.seeded);
+        keys.extend(unseeded.iter().map(|key| key.get()));
+        let (me, now_us) = (self.view.start(), now_us());
+        for used in keys.iter().filter_map(|key| usage.get(*key)) {
+            let Some(key) = NonZeroU64::new(used.key) else { continue };
+            let settled: Vec<Settled> = used
+                .counts
+                .iter()
+                .filter(|(start, _)| **start != me)
+                .map(|(start, count)| Settled {
+                    peer: self.numbers.find(*start),
+                    used: u32::try_from(*count).unwrap_or(u32::MAX),
+                })
+                .collect();
+            self.pushers.counts.seed(key, used.period, &settled, now_us);
+        }
+        self.seeded = usage;
     }
 }
 

@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use chitchat::{
     ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, spawn_chitchat,
 };
-use model::{NodeId, Revision, cluster::Cluster};
+use model::{NodeId, Revision, cluster::Cluster, usage::Start};
 use prometheus::Registry;
 use tokio::{
     net::UdpSocket,
@@ -138,7 +138,7 @@ impl Gossip {
         let mut directory = Directory::new(node_id, cluster_id, address, cluster);
         let socket = Arc::new(socket);
         let (who, members) = ((node_id, boot), directory.members.clone());
-        rates.view().set_me(node_id);
+        rates.view().set_start(Start { node: node_id, at_ms: boot.started_ms });
         let (reader, messages) =
             Reader::new(socket.clone(), who, members, counters.clone(), heard.clone(), rates);
         let transport = Sealed {

@@ -11,6 +11,7 @@ mod local;
 mod member;
 mod node;
 mod origin;
+mod quotas;
 mod renew;
 mod restore;
 mod settings;

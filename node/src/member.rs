@@ -19,7 +19,7 @@ use crate::{
     counters::{Counters, View},
     gossip::{Facts, Gossip},
     identity::NodeIdentity,
-    lease, renew,
+    lease, quotas, renew,
     settings::Settings,
 };
 
@@ -128,6 +128,13 @@ impl Member {
             Ok(())
         });
         let limits = lent.counters.view();
+        let mut counters = lent.counters;
+        counters.follow(consensus.usage());
+        let keeping = quotas::keep(consensus.clone(), limits.clone(), stop.clone());
+        tasks.spawn(async move {
+            keeping.await;
+            Ok(())
+        });
         let gossip = Gossip::start(
             identity.node_id,
             &identity.cluster_id,
@@ -135,7 +142,7 @@ impl Member {
             port.udp,
             cluster,
             lent.facts,
-            lent.counters,
+            counters,
             lent.registry,
         )
         .await
@@ -157,8 +164,9 @@ impl Member {
         }
     }
 
-    /// Hands over the leadership, leaves gossip, and stops. What was acknowledged is on the disk already.
+    /// Reports what was used of quotas, hands over the leadership, leaves gossip, and stops. What was acknowledged is on the disk already.
     pub(crate) async fn stop(mut self) {
+        quotas::report_last(&self.consensus, &self.limits).await;
         if let Err(error) = self.consensus.shutdown().await {
             tracing::warn!(%error, "consensus did not stop cleanly");
         }

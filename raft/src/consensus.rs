@@ -12,14 +12,14 @@ use std::{
 };
 
 use model::{
-    Config, NodeId,
+    Config, NodeId, Usage,
     cluster::{Cluster, ClusterChange, ClusterOutcome},
 };
 use openraft::{Raft, async_runtime::WatchReceiver};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::call::{now_ms, random};
+pub(crate) use self::call::{USAGE_ITEMS_MAX, now_ms, random, usage_request};
 pub use self::{
     edit::{Admission, Edit, Expect},
     settings::Settings,
@@ -212,6 +212,11 @@ impl Consensus {
     /// What the members agree on besides.
     pub fn cluster(&self) -> watch::Receiver<Arc<Cluster>> {
         self.inner.state_machine.cluster()
+    }
+
+    /// What was used of quotas, as that is applied here.
+    pub fn usage(&self) -> watch::Receiver<Usage> {
+        self.inner.state_machine.usage()
     }
 
     /// Hands over the leadership where this node has it, and stops. What was acknowledged is on the disk already.

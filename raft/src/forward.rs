@@ -5,10 +5,10 @@ use std::time::Duration;
 use cluster_proto::{
     MESSAGE_BYTES_MAX, common::Header, convert, forward as proto, forward::forward_client::ForwardClient,
 };
-use model::{Code, NodeId, Revision, Violation};
+use model::{Code, NodeId, Revision, Violation, usage::Used};
 use tonic::Status;
 
-use crate::{Channel, Command, Edit, Error, Expect, Request, Response};
+use crate::{Channel, Command, Edit, Error, Expect, Request, Response, types::usage_report};
 
 /// Why an answer of the leader is none.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -135,6 +135,20 @@ pub(crate) async fn cluster_change(
         timeout_ms: ms(timeout),
     };
     read_reply(call(timeout, client(channel).cluster_change(request)).await?)
+}
+
+pub(crate) async fn report_usage(
+    channel: &Channel,
+    header: Header,
+    report: &[Used],
+    timeout: Duration,
+) -> Result<Response, Forwarded> {
+    let request = proto::ReportUsageRequest {
+        header: Some(header),
+        report: Some(usage_report(report)),
+        timeout_ms: ms(timeout),
+    };
+    read_reply(call(timeout, client(channel).report_usage(request)).await?)
 }
 
 pub(crate) async fn read_index(

@@ -11,12 +11,13 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     Command,
-    consensus::now_ms,
+    consensus::{USAGE_ITEMS_MAX, now_ms, usage_request},
     convert_error,
     forward::{self, Forwarded},
     membership,
     serve::PeerId,
     service::{Service, check},
+    types::read_usage_report,
 };
 
 /// The longest that a call may ask this node to wait.
@@ -65,6 +66,21 @@ impl Forward for Service {
         };
         let timeout = timeout(message.timeout_ms);
         Ok(reply(membership::change_cluster(&self.consensus, request, timeout).await))
+    }
+
+    async fn report_usage(
+        &self,
+        request: Request<proto::ReportUsageRequest>,
+    ) -> Result<Response<proto::ForwardReply>, Status> {
+        let peer = request.extensions().get::<PeerId>().copied();
+        let message = request.into_inner();
+        check(&self.consensus, peer.as_ref(), message.header)?;
+        let report = read_usage_report(message.report.unwrap_or_default());
+        if report.len() > USAGE_ITEMS_MAX {
+            return Err(Status::invalid_argument("a report of usage has 1,000 items at the most"));
+        }
+        let request = usage_request(report);
+        Ok(reply(self.consensus.proposer().request(request, timeout(message.timeout_ms)).await))
     }
 
     async fn read_index(

@@ -6,8 +6,9 @@
 
 use imbl::{HashMap, OrdMap};
 use model::{Code, Op};
+use prost::Message;
 
-use crate::{Command, Error, Response};
+use crate::{Command, Error, Response, types::usage_report};
 
 /// The most outcomes that are kept; the oldest goes first.
 pub(crate) const OUTCOMES_MAX: usize = 10_000;
@@ -63,6 +64,7 @@ pub(crate) fn fingerprint(command: &Command) -> u32 {
     match command {
         Command::Change(change) => fingerprint_of_ops(&change.ops),
         Command::Cluster(change) => crc32fast::hash(&cluster_proto::convert::cluster_change_bytes(change)),
+        Command::Usage(report) => crc32fast::hash(&usage_report(report).encode_to_vec()),
     }
 }
 

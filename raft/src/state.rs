@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use cluster_proto::command;
 use model::{
-    Config, Kind, Name, NodeId, Op, Outcome, Revision,
-    cluster::Cluster,
+    Config, Kind, Name, NodeId, Op, Outcome, Revision, Usage,
+    cluster::{Cluster, ClusterOutcome},
     config::{Pepper, Stored},
 };
 use openraft::EntryPayload;
@@ -25,8 +26,9 @@ pub(crate) const APPLIED: &[u8] = b"a";
 const OBJECT: u8 = b'o';
 const CLUSTER: u8 = b'k';
 const OUTCOME: u8 = b'i';
+const USAGE: u8 = b'u';
 /// The first bytes of every record that belongs to a generation.
-pub(crate) const SPACES: [u8; 3] = [OBJECT, CLUSTER, OUTCOME];
+pub(crate) const SPACES: [u8; 4] = [OBJECT, CLUSTER, OUTCOME, USAGE];
 
 /// What the applied log amounts to. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +39,7 @@ pub(crate) struct State {
     /// The id of the change that made the config's revision, 0 where nothing was made yet.
     pub made_by: u64,
     pub cluster: Arc<Cluster>,
+    pub usage: Usage,
     outcomes: Outcomes,
     pub generation: u32,
 }
@@ -161,6 +164,12 @@ impl State {
                 self.config.pepper = pepper(&self.cluster);
                 Response::Cluster(outcome)
             }
+            Command::Usage(report) => {
+                for key in self.usage.apply(report, request.at_ms) {
+                    steps.push(self.usage_step(key));
+                }
+                Response::Cluster(ClusterOutcome::Done)
+            }
         };
         // A conflict of revisions is not an outcome: the edit is checked and proposed again under the same key.
         if !matches!(response, Response::Change(Outcome::Conflict(_)))
@@ -194,6 +203,14 @@ impl State {
                 let record = object_record(&stored);
                 Step::Put(at.clone(), record::seal_message(&at, &record))
             }
+            None => Step::Delete(at),
+        }
+    }
+
+    fn usage_step(&self, usage_key: u64) -> Step {
+        let at = key(USAGE, self.generation, &usage_key.to_be_bytes());
+        match self.usage.get(usage_key) {
+            Some(used) => Step::Put(at.clone(), record::seal_message(&at, &command::Used::from(&**used))),
             None => Step::Delete(at),
         }
     }
@@ -266,6 +283,13 @@ impl State {
                 let outcome = OutcomeRecord::decode(payload).map_err(|error| bad(&error))?;
                 self.outcomes.insert(index, outcome.try_into().map_err(|error| bad(&error))?);
             }
+            USAGE => {
+                let used = command::Used::decode(payload).map_err(|error| bad(&error))?;
+                if rest != used.key.to_be_bytes() {
+                    return Err(bad(&"a record of usage under another key than its own"));
+                }
+                self.usage.insert(used.into());
+            }
             _ => return Err(bad(&"a record of a space that this version does not know")),
         }
         Ok(())
@@ -291,6 +315,9 @@ impl State {
         }
         for (index, kept) in self.outcomes.iter() {
             each(OUTCOME, &index.to_be_bytes(), &OutcomeRecord::from(kept).encode_to_vec())?;
+        }
+        for used in self.usage.iter() {
+            each(USAGE, &used.key.to_be_bytes(), &command::Used::from(&**used).encode_to_vec())?;
         }
         Ok(())
     }

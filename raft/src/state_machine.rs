@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
-use model::{Config, cluster::Cluster};
+use model::{Config, Usage, cluster::Cluster};
 use openraft::{
     OptionalSend, RaftSnapshotBuilder, SnapshotMeta as RaftSnapshotMeta,
     storage::{EntryResponder, RaftStateMachine, Snapshot},
@@ -39,6 +39,7 @@ pub(crate) struct StateMachine {
     own_snapshot: Arc<tokio::sync::Mutex<()>>,
     config: watch::Sender<Arc<Config>>,
     cluster: watch::Sender<Arc<Cluster>>,
+    usage: watch::Sender<Usage>,
     applied: watch::Sender<Option<u64>>,
 }
 
@@ -52,9 +53,10 @@ impl StateMachine {
     pub(crate) fn new(store: Arc<dyn Store>, syncer: Syncer, snapshots: Snapshots, state: State) -> Self {
         let config = watch::Sender::new(Arc::new(state.config.clone()));
         let cluster = watch::Sender::new(state.cluster.clone());
+        let usage = watch::Sender::new(state.usage.clone());
         let applied = watch::Sender::new(state.applied.as_ref().map(|id| id.index));
         let (state, own_snapshot) = (Arc::new(Mutex::new(state)), Arc::default());
-        Self { store, syncer, snapshots, state, own_snapshot, config, cluster, applied }
+        Self { store, syncer, snapshots, state, own_snapshot, config, cluster, usage, applied }
     }
 
     pub(crate) fn config(&self) -> watch::Receiver<Arc<Config>> {
@@ -63,6 +65,10 @@ impl StateMachine {
 
     pub(crate) fn cluster(&self) -> watch::Receiver<Arc<Cluster>> {
         self.cluster.subscribe()
+    }
+
+    pub(crate) fn usage(&self) -> watch::Receiver<Usage> {
+        self.usage.subscribe()
     }
 
     /// The index of the last entry that is applied and published.
@@ -95,12 +101,17 @@ impl StateMachine {
         // Nobody may see a revision that a power loss could take back.
         self.syncer.wait(Raise::Applied(state.applied.as_ref().map(|id| id.index))).await?;
         let (config, cluster) = (Arc::new(state.config.clone()), state.cluster.clone());
-        let applied = state.applied.as_ref().map(|id| id.index);
+        let (usage, applied) = (state.usage.clone(), state.applied.as_ref().map(|id| id.index));
         *self.lock() = state;
         self.cluster.send_if_modified(|old| replace(old, cluster));
         self.config.send_if_modified(|old| {
             let differs = old.revision != config.revision || old.pepper != config.pepper;
             *old = config;
+            differs
+        });
+        self.usage.send_if_modified(|old| {
+            let differs = !old.is_same(&usage);
+            *old = usage;
             differs
         });
         self.applied.send_replace(applied);

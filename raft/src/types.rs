@@ -6,6 +6,7 @@ use cluster_proto::{command, convert};
 use model::{
     Change, Outcome,
     cluster::{ClusterChange, ClusterOutcome},
+    usage::Used,
 };
 
 /// openraft's types, as this crate fills them in: standard Raft, one leader a term.
@@ -108,6 +109,8 @@ pub enum Command {
     Change(Change),
     /// Change what the members agree on besides.
     Cluster(ClusterChange),
+    /// Take up what was used of quotas.
+    Usage(Vec<Used>),
 }
 
 impl fmt::Display for Request {
@@ -117,6 +120,7 @@ impl fmt::Display for Request {
                 write!(f, "{} operations on revision {}", change.ops.len(), change.base)
             }
             Command::Cluster(_) => f.write_str("a change to the cluster"),
+            Command::Usage(report) => write!(f, "what was used of {} quotas", report.len()),
         }
     }
 }
@@ -128,7 +132,7 @@ pub enum Response {
     None,
     /// Of a [`Command::Change`].
     Change(Outcome),
-    /// Of a [`Command::Cluster`].
+    /// Of a [`Command::Cluster`], or a [`Command::Usage`].
     Cluster(ClusterOutcome),
 }
 
@@ -150,6 +154,7 @@ impl From<&Request> for command::Request {
             command: Some(match &request.command {
                 Command::Change(change) => To::Change(change.into()),
                 Command::Cluster(change) => To::Cluster(convert::cluster_change_bytes(change)),
+                Command::Usage(report) => To::Usage(usage_report(report)),
             }),
         }
     }
@@ -168,9 +173,20 @@ impl TryFrom<command::Request> for Request {
             command: match request.command.ok_or(convert::Error::Missing("a log entry's command"))? {
                 From::Change(change) => Command::Change(change.try_into()?),
                 From::Cluster(json) => Command::Cluster(convert::cluster_change(&json)?),
+                From::Usage(report) => Command::Usage(read_usage_report(report)),
             },
         })
     }
+}
+
+/// A report as it goes over the wire and into the log.
+pub(crate) fn usage_report(report: &[Used]) -> command::UsageReport {
+    command::UsageReport { used: report.iter().map(Into::into).collect() }
+}
+
+/// The report of this message.
+pub(crate) fn read_usage_report(report: command::UsageReport) -> Vec<Used> {
+    report.used.into_iter().map(Into::into).collect()
 }
 
 impl From<&Response> for command::Response {

@@ -26,6 +26,8 @@ pub(crate) const KIND: &str = "concurrency";
 /// The fields of its body that groups may override.
 pub(crate) const OVERRIDABLE: &[&str] = &["limit", "shadow", "refusal"];
 
+/// The kind of its keys, which no window's length is.
+const IN_FLIGHT: u32 = 0;
 /// What whoever is refused is told to wait, in seconds: when another request ends can't be known.
 const RETRY_AFTER_S: u64 = 1;
 /// The problem types of refusals, and their titles (draft-ietf-httpapi-ratelimit-headers-11).
@@ -167,11 +169,17 @@ impl Policy for Concurrency {
                 if let Some(refusal) = on_partition.refusal(exchange) {
                     return self.refuse(|| refusal);
                 }
-                let key = Partition::of(&self.name, by, exchange).key_in_flight();
+                let key = Partition::of(&self.name, by, exchange).key(IN_FLIGHT);
                 let acquired = exchange.rates.enter(key, *limit);
                 if acquired.is_none() && exchange.rates.wants_names() {
                     let by = partition::in_words(by, exchange);
-                    exchange.rates.name(KeyName { key, policy: self.name.clone(), limit: None, by });
+                    exchange.rates.name(KeyName {
+                        key,
+                        policy: self.name.clone(),
+                        limit: None,
+                        by,
+                        quota: None,
+                    });
                 }
                 match acquired {
                     Some(Acquired::Counted(permit)) => Some(Permit::Shared(permit)),

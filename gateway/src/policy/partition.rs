@@ -4,7 +4,6 @@ use std::{net::IpAddr, num::NonZeroU64};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderName;
-use limits::Rule;
 use model::Name;
 use serde::{Deserialize, Deserializer};
 use siphasher::sip128::SipHasher13;
@@ -187,19 +186,10 @@ impl Partition {
         Self { counted: digest.h1, shown: digest.h2 }
     }
 
-    /// The counter's key under this rule. The window's length is in it, and the limit is not: so a limit can change, and what was counted
-    /// stays.
-    pub(super) fn key(&self, rule: Rule) -> NonZeroU64 {
-        self.mixed(rule.window_ms())
-    }
-
-    /// The key of what is in flight.
-    pub(super) fn key_in_flight(&self) -> NonZeroU64 {
-        self.mixed(0)
-    }
-
-    fn mixed(&self, window_ms: u32) -> NonZeroU64 {
-        let mut bits = self.counted ^ u64::from(window_ms).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    /// The counter's key of this kind: a window's length in milliseconds, that of a calendar's periods, or 0 for what is in flight. The limit
+    /// is not in it: so that can change, and what was counted stays.
+    pub(super) fn key(&self, kind: u32) -> NonZeroU64 {
+        let mut bits = self.counted ^ u64::from(kind).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         NonZeroU64::new(bits ^ (bits >> 31)).unwrap_or(NonZeroU64::MIN)

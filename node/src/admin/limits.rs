@@ -23,11 +23,7 @@ const TOP_MAX: usize = 1_000;
 
 /// `GET /v1/limits?top=20&policy=NAME`
 pub(super) async fn used(node: Arc<Node>, asked: Asked) -> Answer {
-    let top = match asked.query("top").map(str::parse::<usize>) {
-        None => TOP,
-        Some(Ok(top @ 1..=TOP_MAX)) => top,
-        Some(_) => return Err(Refusal::invalid("top is a number from 1 to 1,000")),
-    };
+    let top = top(&asked)?;
     let member = node.member.read().await;
     let view = &member.as_ref().ok_or_else(Refusal::not_in_cluster)?.limits;
     let (used, keys) = view.most_used(top, asked.query("policy"));
@@ -35,6 +31,15 @@ pub(super) async fn used(node: Arc<Node>, asked: Asked) -> Answer {
     let items = used.into_iter().map(shown).collect();
     let in_flight = view.in_flight(top, asked.query("policy")).into_iter().map(shown_in_flight).collect();
     reply::json(StatusCode::OK, &LimitsUsed { node_id: view.me(), nodes, cut_off, keys, items, in_flight })
+}
+
+/// How many keys the client would see.
+pub(super) fn top(asked: &Asked) -> Result<usize, Refusal> {
+    match asked.query("top").map(str::parse::<usize>) {
+        None => Ok(TOP),
+        Some(Ok(top @ 1..=TOP_MAX)) => Ok(top),
+        Some(_) => Err(Refusal::invalid("top is a number from 1 to 1,000")),
+    }
 }
 
 fn shown_in_flight((usage, name): (GaugeUsage, Option<KeyName>)) -> InFlightUsed {

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use model::NodeId;
+use model::{NodeId, usage::Start};
 
 /// Nodes and former starts of nodes that are known at the same time.
 pub(crate) const NUMBERS_MAX: usize = 64;
@@ -47,9 +47,17 @@ impl Numbers {
         self.holders[number].heard_at = now;
     }
 
-    /// The node of each number.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.holders.iter().map(|holder| holder.node)
+    /// The start of a node that each number stands for, and whether it was heard since a time.
+    pub(super) fn starts(&self, since: Option<Instant>) -> impl Iterator<Item = (Start, bool)> + '_ {
+        self.holders.iter().map(move |holder| {
+            let start = Start { node: holder.node, at_ms: holder.boot_ms };
+            (start, since.is_none_or(|since| holder.heard_at >= since))
+        })
+    }
+
+    /// The number of this start of a node.
+    pub(super) fn find(&self, start: Start) -> Option<usize> {
+        self.holders.iter().position(|holder| holder.node == start.node && holder.boot_ms == start.at_ms)
     }
 }
 
@@ -72,6 +80,7 @@ mod tests {
         assert_eq!(numbers.give(NodeId(64), 1, at(3)), Some((0, true)), "that of node 1's start before");
         assert_eq!(numbers.give(NodeId(65), 1, at(3)), None);
         assert_eq!(numbers.give(NodeId(5), 2, at(3)), Some((5, true)), "a node's own former number");
-        assert_eq!(numbers.nodes().count(), NUMBERS_MAX);
+        assert_eq!(numbers.starts(None).count(), NUMBERS_MAX);
+        assert_eq!(numbers.find(Start { node: NodeId(5), at_ms: 2 }), Some(5));
     }
 }

@@ -1,5 +1,7 @@
 use limits::{Decision, Record, Rule};
 
+use model::usage::Start;
+
 use super::*;
 
 /// So many a day, since the clock is the real one.
@@ -44,7 +46,7 @@ fn the_most_have_all_of_a_limit_and_the_others_their_part() {
 #[test]
 fn a_node_says_that_it_is_there_and_is_cut_off_where_it_hears_nobody() {
     let mut counters = counters();
-    counters.view().set_me(NodeId(1));
+    counters.view().set_start(Start { node: NodeId(1), at_ms: 1 });
     let (members, start) = (members(3), Instant::now());
     let mut told = Vec::new();
     let mut tell = |counters: &mut Counters, at: Instant| {
@@ -67,8 +69,8 @@ fn a_node_says_that_it_is_there_and_is_cut_off_where_it_hears_nobody() {
 #[test]
 fn what_is_admitted_is_told_and_heard_and_a_new_start_takes_nothing_away() {
     let (mut one, mut other) = (counters(), counters());
-    one.view().set_me(NodeId(1));
-    other.view().set_me(NodeId(2));
+    one.view().set_start(Start { node: NodeId(1), at_ms: 1 });
+    other.view().set_start(Start { node: NodeId(2), at_ms: 1 });
     let (members, now) = (members(2), Instant::now());
     for (counters, peer) in [(&mut one, 2), (&mut other, 1)] {
         counters.hear(NodeId(peer), 1, &wire::encode(&[]), now).unwrap();

@@ -1,7 +1,7 @@
 //! What people may look at: the keys that have used most of their limits, by name, and what each node admitted.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     num::NonZeroU64,
     sync::{
         Arc, Mutex, PoisonError,
@@ -10,15 +10,24 @@ use std::{
 };
 
 use gateway::{KeyName, RateLimits};
-use limits::{GaugeUsage, Usage};
-use model::NodeId;
+use limits::{GaugeUsage, PeriodCount, Usage};
+use model::{
+    NodeId, Usage as AllAgreed,
+    usage::{Start, Used as Agreed},
+};
 
 /// Names that are kept; where there are more, those go of which the key is not used any more.
-const NAMES_MAX: usize = 16_384;
+const NAMES_MAX: usize = 131_072;
+/// The most characters of a name that nodes agree on.
+const TEXT_CHARS_MAX: usize = 100;
+/// So long after its end, in seconds, a period is over on all nodes, whatever their clocks say.
+const OVER_S: u64 = 3_600;
+const MONTH_HOURS: u64 = 31 * 24;
 
 /// What people may look at.
 pub(crate) struct View {
     me: AtomicU64,
+    started_ms: AtomicU64,
     rates: Arc<RateLimits>,
     seen: Mutex<Seen>,
 }
@@ -26,8 +35,8 @@ pub(crate) struct View {
 #[derive(Default)]
 struct Seen {
     names: HashMap<NonZeroU64, KeyName>,
-    /// The node of each number that the limiter knows.
-    nodes: Vec<NodeId>,
+    /// The start of a node that each number of the limiter stands for, and whether it was heard lately.
+    starts: Vec<(Start, bool)>,
 }
 
 /// A key that has used some of its limit.
@@ -41,7 +50,7 @@ pub(crate) struct Used {
 
 impl View {
     pub(super) fn new(rates: Arc<RateLimits>) -> Self {
-        Self { me: AtomicU64::new(0), rates, seen: Mutex::default() }
+        Self { me: AtomicU64::new(0), started_ms: AtomicU64::new(0), rates, seen: Mutex::default() }
     }
 
     /// This node; 0 before it is known.
@@ -49,9 +58,15 @@ impl View {
         NodeId(self.me.load(Relaxed))
     }
 
-    /// Says which node this is.
-    pub(crate) fn set_me(&self, me: NodeId) {
-        self.me.store(me.0, Relaxed);
+    /// This start of this node.
+    pub(crate) fn start(&self) -> Start {
+        Start { node: self.me(), at_ms: self.started_ms.load(Relaxed) }
+    }
+
+    /// Says which start of which node this is.
+    pub(crate) fn set_start(&self, start: Start) {
+        self.me.store(start.node.0, Relaxed);
+        self.started_ms.store(start.at_ms, Relaxed);
     }
 
     /// How many nodes share limits with this one, itself among them, and whether these have but a part of the limits.
@@ -61,22 +76,27 @@ impl View {
     }
 
     /// Takes the names that workers have left.
-    pub(super) fn look(&self, nodes: impl Iterator<Item = NodeId>) {
+    pub(super) fn look(&self, starts: impl Iterator<Item = (Start, bool)>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.nodes.clear();
-        seen.nodes.extend(nodes);
-        while let Some(name) = self.rates.next_name() {
-            seen.names.insert(name.key, name);
-        }
+        seen.starts.clear();
+        seen.starts.extend(starts);
+        self.take_names(&mut seen);
         if seen.names.len() > NAMES_MAX {
             let limiter = self.rates.limiter();
             let counted = limiter.usage(super::now_us()).map(|usage| usage.key);
             let in_flight = self.rates.gauges().usage().map(|usage| usage.key);
-            let used: HashSet<_> = counted.chain(in_flight).collect();
+            let periods = limiter.periods(super::now_us()).map(|known| known.key);
+            let used: HashSet<_> = counted.chain(in_flight).chain(periods).collect();
             seen.names.retain(|key, _| used.contains(key));
             let surplus = seen.names.len().saturating_sub(NAMES_MAX);
             let any: Vec<_> = seen.names.keys().copied().take(surplus).collect();
             any.iter().for_each(|key| drop(seen.names.remove(key)));
+        }
+    }
+
+    fn take_names(&self, seen: &mut Seen) {
+        while let Some(name) = self.rates.next_name() {
+            seen.names.insert(name.key, name);
         }
     }
 
@@ -119,14 +139,85 @@ impl View {
         all.truncate(many);
         all.sort_by(order);
         let used = all.into_iter().map(|usage| {
-            let mut by_node = std::collections::BTreeMap::from([(self.me(), u64::from(usage.admitted))]);
+            let mut by_node = BTreeMap::from([(self.me(), u64::from(usage.admitted))]);
             for peer in &usage.peers {
-                if let Some(node) = seen.nodes.get(peer.number) {
-                    *by_node.entry(*node).or_default() += u64::from(peer.admitted);
+                if let Some((start, _)) = seen.starts.get(peer.number) {
+                    *by_node.entry(start.node).or_default() += u64::from(peer.admitted);
                 }
             }
             Used { name: seen.names.get(&usage.key).cloned(), by_node: by_node.into_iter().collect(), usage }
         });
         (used.collect(), keys)
+    }
+
+    /// What is to be agreed on of quotas besides what was: this node's own counts, and those it has heard of nodes that are not there to
+    /// report them.
+    pub(crate) fn unreported(&self, agreed: &AllAgreed) -> Vec<Agreed> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take_names(&mut seen);
+        let known = self.rates.limiter().periods(super::now_us());
+        known.filter_map(|known| self.unreported_of(&known, &seen, agreed.get(known.key.get()))).collect()
+    }
+
+    fn unreported_of(
+        &self,
+        known: &PeriodCount,
+        seen: &Seen,
+        agreed: Option<&Arc<Agreed>>,
+    ) -> Option<Agreed> {
+        if agreed.is_some_and(|agreed| agreed.period > known.period) {
+            return None;
+        }
+        let agreed = agreed.filter(|agreed| agreed.period == known.period);
+        let own = (self.start(), known.admitted);
+        let heard = known.peers.iter().filter_map(|peer| {
+            let (start, is_there) = seen.starts.get(peer.number)?;
+            (!is_there).then_some((*start, peer.admitted))
+        });
+        let before = |start: &Start| agreed.and_then(|agreed| agreed.counts.get(start).copied()).unwrap_or(0);
+        let counts: BTreeMap<Start, u64> = [own]
+            .into_iter()
+            .chain(heard)
+            .map(|(start, count)| (start, u64::from(count)))
+            .filter(|(start, count)| *count > before(start))
+            .collect();
+        if counts.is_empty() {
+            return None;
+        }
+        let named = seen.names.get(&known.key).and_then(|name| Some((name, name.quota?)));
+        if let Some((name, quota)) = named.filter(|(_, quota)| quota.number == known.period) {
+            return Some(Agreed {
+                key: known.key.get(),
+                period: known.period,
+                ends_at_s: quota.ends_at_s,
+                policy: name.policy.to_string(),
+                limit_name: name.limit.as_ref().map(ToString::to_string).unwrap_or_default(),
+                by: name.by.chars().take(TEXT_CHARS_MAX).collect(),
+                limit: quota.limit.into(),
+                counts,
+            });
+        }
+        // Another node has named it.
+        agreed.map(|agreed| Agreed { counts, ..Agreed::clone(agreed) })
+    }
+
+    /// Lets go of the keys of quotas' periods that are over.
+    pub(crate) fn end_periods(&self) {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_s = super::now_us() / 1_000_000;
+        self.rates.limiter().end_periods(|key, number| {
+            let quota = seen.names.get(&key).and_then(|name| name.quota);
+            match quota.filter(|quota| quota.number == number) {
+                Some(quota) => quota.ends_at_s + OVER_S < now_s,
+                // No period is longer than a month.
+                None => (u64::from(number) + MONTH_HOURS) * 3_600 + OVER_S < now_s,
+            }
+        });
+    }
+
+    /// What is used of each key of quotas' periods now, as far as this node knows.
+    pub(crate) fn used_of_periods(&self) -> HashMap<u64, (u32, u64)> {
+        let known = self.rates.limiter().periods(super::now_us());
+        known.map(|known| (known.key.get(), (known.period, known.sum()))).collect()
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use model::{
     NodeId, Outcome,
     cluster::{ClusterChange, ClusterOutcome},
+    usage::Used,
 };
 use openraft::raft::ReadPolicy;
 use tokio::time::Instant;
@@ -83,6 +84,25 @@ impl Consensus {
         }
     }
 
+    /// Has the nodes agree on what was used of quotas, from any node; 1,000 items at the most. What is told twice does no harm.
+    ///
+    /// # Errors
+    /// No majority answers, or none in time.
+    pub async fn report_usage(&self, report: Vec<Used>, timeout: Duration) -> Result<(), Error> {
+        let report = &report;
+        self.at_leader(timeout, |leader, left| async move {
+            match leader {
+                None => self.inner.proposer.request(usage_request(report.clone()), left).await,
+                Some(leader) => {
+                    let channel = self.leader_channel(leader)?;
+                    forward::report_usage(&channel, self.header(leader), report, left).await
+                }
+            }
+        })
+        .await
+        .map(drop)
+    }
+
     /// The channel to the leader. A node that has just joined may not know yet where that is: then nothing was asked.
     fn leader_channel(&self, leader: NodeId) -> Result<Channel, Forwarded> {
         self.channel(leader).map_err(|_| Forwarded::NotReady)
@@ -134,6 +154,20 @@ impl Consensus {
             }
         })
         .await
+    }
+}
+
+/// Items of a report of usage, at the most.
+pub(crate) const USAGE_ITEMS_MAX: usize = 1_000;
+
+/// The request that takes up a report of usage.
+pub(crate) fn usage_request(report: Vec<Used>) -> Request {
+    Request {
+        idempotency_key: None,
+        author: "usage".to_owned(),
+        at_ms: now_ms(),
+        link: Link::default(),
+        command: Command::Usage(report),
     }
 }
 

@@ -30,9 +30,9 @@ impl Policy {
         let (mut text, mut holes) = (Vec::new(), Vec::new());
         for limit in limits {
             begin_item(&mut text, limit);
-            text.extend(format!(";q={}", limit.rule.limit()).bytes());
-            if limit.rule.window_ms().is_multiple_of(1_000) {
-                text.extend(format!(";w={}", limit.rule.window_ms() / 1_000).bytes());
+            text.extend(format!(";q={}", limit.quota()).bytes());
+            if let Some(window_s) = limit.window_s() {
+                text.extend(format!(";w={window_s}").bytes());
             }
             if is_partitioned {
                 text.extend(b";pk=:");
@@ -79,9 +79,9 @@ impl Told {
         Self { text, is_wanted }
     }
 
-    pub(super) fn admitted(&mut self, limit: &Limit, remaining: u32, now_us: u64) {
+    pub(super) fn admitted(&mut self, limit: &Limit, remaining: u32, left_us: u64) {
         if self.is_wanted {
-            self.item(limit, remaining, limit.rule.left_us(now_us).div_ceil(1_000_000));
+            self.item(limit, remaining, left_us.div_ceil(1_000_000));
         }
     }
 

@@ -3,11 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName};
-use limits::Rule;
+use jiff::tz::TimeZone;
+use limits::{Rule, Scope};
 use model::Name;
 use serde::{Deserialize, Deserializer};
 
-use super::{Limit, RateLimit, fields};
+use super::{
+    Limit, RateLimit, Span,
+    calendar::{Calendar, Length},
+    fields,
+};
 use crate::{
     after::CostHeader,
     policy::{
@@ -24,9 +29,10 @@ const LIMITS_MAX: usize = 8;
 /// The shortest window: nodes can't hear each other within less.
 const WINDOW_MS_MIN: u64 = 100;
 
+/// The body of a policy whose limits are written like `A`.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Spec {
+#[serde(deny_unknown_fields, bound(deserialize = "A: Deserialize<'de>"))]
+pub(super) struct Spec<A> {
     /// For whom requests are counted; without it, for all together.
     #[serde(default)]
     by: By,
@@ -34,10 +40,10 @@ pub(super) struct Spec {
     #[serde(default)]
     scope: Counting,
     /// The limit, if there is one.
-    limit: Option<Quota>,
+    limit: Option<A>,
     /// The limits by their names, if there are several.
     #[serde(default)]
-    limits: BTreeMap<Name, Quota>,
+    limits: BTreeMap<Name, A>,
     /// What a request costs.
     #[serde(default, deserialize_with = "number_or_header")]
     cost: CostSpec,
@@ -58,10 +64,51 @@ fn tells_default() -> bool {
     true
 }
 
+/// How a limit is written.
+pub(super) trait Written {
+    /// Its span, shared so, or what is wrong with it, at this path.
+    fn span(&self, scope: Scope, path: &str, violations: &mut Violations) -> Option<Span>;
+}
+
+/// So many requests in a period of the calendar.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Quota {
+    requests: u32,
+    per: Length,
+    /// A name of the IANA time zone database.
+    #[serde(default = "zone_default")]
+    time_zone: String,
+}
+
+fn zone_default() -> String {
+    "UTC".to_owned()
+}
+
+impl Written for Quota {
+    fn span(&self, scope: Scope, path: &str, violations: &mut Violations) -> Option<Span> {
+        if scope != Scope::Cluster {
+            let message =
+                "is of a quota: all nodes count it together, and whoever is cut off has its part, or refuses";
+            violations.add(path.to_owned(), message.to_owned());
+        }
+        let zone = TimeZone::get(&self.time_zone);
+        if zone.is_err() {
+            let message =
+                format!("there is no time zone {:?}: write one as Europe/Berlin, or UTC", self.time_zone);
+            violations.add(format!("{path}.time_zone"), message);
+        }
+        if !(1..=Rule::LIMIT_MAX).contains(&self.requests) {
+            violations.add(format!("{path}.requests"), format!("must be 1 to {}", Rule::LIMIT_MAX));
+        }
+        Calendar::new(self.requests, self.per, zone.ok()?).map(Span::Calendar)
+    }
+}
+
 /// So many requests in a time.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Quota {
+pub(super) struct Rate {
     requests: u32,
     #[serde(with = "model::duration")]
     per: Duration,
@@ -143,7 +190,7 @@ fn number_or_header<'de, D: Deserializer<'de>>(from: D) -> Result<CostSpec, D::E
     read.map_err(serde::de::Error::custom)
 }
 
-impl Spec {
+impl<A: Written> Spec<A> {
     pub(super) fn compile(
         self,
         name: &Name,
@@ -158,28 +205,27 @@ impl Spec {
             violations.add(path.clone(), "needs either limit or limits".to_owned());
         }
         if let Some(quota) = &self.limit {
-            let rule = quota.rule(&format!("{path}.limit"), &mut violations);
-            limits.extend(rule.map(|rule| Limit { name: None, told: name.to_string(), rule }));
+            let span = quota.span(scope, &format!("{path}.limit"), &mut violations);
+            limits.extend(span.map(|span| Limit { name: None, told: name.to_string(), span }));
         }
         for (which, quota) in self.limits.iter().take(LIMITS_MAX) {
-            let rule = quota.rule(&format!("{path}.limits.{which}"), &mut violations);
+            let span = quota.span(scope, &format!("{path}.limits.{which}"), &mut violations);
             let told = format!("{name}/{which}");
-            limits.extend(rule.map(|rule| Limit { name: Some(which.clone()), told, rule }));
+            limits.extend(span.map(|span| Limit { name: Some(which.clone()), told, span }));
         }
         if self.limits.len() > LIMITS_MAX {
             violations.add(format!("{path}.limits"), format!("has more than {LIMITS_MAX}"));
         }
-        limits.iter_mut().for_each(|limit| limit.rule = limit.rule.within(scope));
-        limits.sort_by_key(|limit| std::cmp::Reverse(limit.rule.window_ms()));
+        limits.sort_by_key(|limit| std::cmp::Reverse(limit.order()));
         for pair in limits.windows(2) {
-            if pair[0].rule.window_ms() == pair[1].rule.window_ms() {
+            if pair[0].order() == pair[1].order() {
                 let message = format!("has the same window as {}: one of them is enough", pair[0].told);
                 violations.add(format!("{path}.limits"), message);
             }
         }
         let cost = self.cost.compile(&format!("{path}.cost"), &mut violations);
         if let Some(cost) = &cost
-            && let Some(least) = limits.iter().map(|limit| limit.rule.limit()).min()
+            && let Some(least) = limits.iter().map(Limit::quota).min()
             && cost.max() > least
         {
             violations.add(
@@ -205,7 +251,13 @@ impl Spec {
     }
 }
 
-impl Quota {
+impl Written for Rate {
+    fn span(&self, scope: Scope, path: &str, violations: &mut Violations) -> Option<Span> {
+        self.rule(path, violations).map(|rule| Span::Window(rule.within(scope)))
+    }
+}
+
+impl Rate {
     /// The rule that comes to as many in the time, and no more than the burst at once: a window in which just the burst falls due.
     fn rule(&self, path: &str, violations: &mut Violations) -> Option<Rule> {
         let burst = self.burst.unwrap_or(self.requests);

@@ -369,3 +369,55 @@ fn a_time_that_goes_on_brings_the_limit_back() {
     node.now_us += 2 * MINUTE_US;
     assert_eq!(node.admits(&*built, 9, |_| ()), 4);
 }
+
+#[test]
+fn a_quota_is_of_a_period_of_the_calendar() {
+    let mut node = Node::new();
+    let text = r#"{"type":"quota","by":"consumer","limits":{
+        "day":{"requests":2,"per":"day"},"month":{"requests":3,"per":"month","time_zone":"Europe/Berlin"}}}"#;
+    let built = policy(text).unwrap();
+    let first = node.ask(&*built, |_| ());
+    assert!(
+        first.header("ratelimit-policy").starts_with(r#""p/month";q=3;pk="#),
+        "{}",
+        first.header("ratelimit-policy")
+    );
+    // The day number 20,000 is 2024-10-04, of which this is the first second in UTC; the month ends with a day of 25 hours.
+    assert_eq!(first.header("ratelimit"), r#""p/month";r=2;t=2415600, "p/day";r=1;t=86400"#);
+    let named: Vec<_> = std::iter::from_fn(|| node.rates().next_name()).collect();
+    let month = named[0].quota.unwrap();
+    assert_eq!((month.limit, month.ends_at_s), (3, 20_000 * 86_400 + 2_415_600));
+    assert_eq!((named[0].limit.clone(), named[1].limit.clone()), (Some(name("month")), Some(name("day"))));
+    assert_eq!(node.admits(&*built, 5, |_| ()), 1);
+    let refused = node.ask(&*built, |_| ());
+    assert_eq!(
+        (refused.header("retry-after"), refused.header("ratelimit")),
+        ("86400", r#""p/day";r=0;t=86400"#)
+    );
+    // The next day begins at nothing, the month goes on.
+    node.now_us += 86_400_000_000;
+    assert_eq!(node.admits(&*built, 5, |_| ()), 1);
+    let known: Vec<_> = node.rates().limiter().periods(node.now_us).map(|known| known.admitted).collect();
+    assert_eq!(known.iter().sum::<u32>(), 4, "three of the month, one of the day");
+}
+
+#[test]
+fn what_is_wrong_with_a_quota_is_told_with_its_place() {
+    let text =
+        r#"{"type":"quota","limit":{"requests":0,"per":"day","time_zone":"Mars/Base"},"scope":"node"}"#;
+    let told = wrong(text);
+    for place in [
+        "policies.p.limit: is of a quota",
+        "policies.p.limit.requests: ",
+        "policies.p.limit.time_zone: there is no time zone",
+    ] {
+        assert_eq!(told.iter().filter(|one| one.starts_with(place)).count(), 1, "{place} in {told:?}");
+    }
+    assert!(
+        wrong(r#"{"type":"quota","limit":{"requests":1,"per":"1d"}}"#)[0]
+            .starts_with("policies.p.limit.per: unknown variant `1d`")
+    );
+    let twice =
+        r#"{"type":"quota","limits":{"a":{"requests":1,"per":"week"},"b":{"requests":2,"per":"week"}}}"#;
+    assert!(wrong(twice)[0].contains("has the same window"));
+}
