@@ -324,8 +324,8 @@ proptest! {
                     let before = admitted.get(&(window - 1)).copied().unwrap_or_default();
                     let gone = (now_us % window_us) as f64 / window_us as f64;
                     let in_sight = f64::from(admitted[&window]) + f64::from(before) * (1.0 - gone);
-                    // Moments are known to 64 µs, in which this much of the window before goes out of sight.
-                    let blur = 1e-3 + f64::from(before) * 64.0 / window_us as f64;
+                    // Moments are known to 128 µs, in which this much of the window before goes out of sight.
+                    let blur = 1e-3 + f64::from(before) * 128.0 / window_us as f64;
                     prop_assert!(in_sight <= f64::from(limit) + blur, "{in_sight} of {limit}");
                 }
             }
