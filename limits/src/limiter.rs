@@ -19,7 +19,7 @@ use crate::{
     rule::{Rule, Scope},
     share::{Known, PUSH_DIVISOR, Share},
     sketch::Sketch,
-    slot::{PENDING, STALE, Slot, UNSHARED},
+    slot::{LATE_US_MAX, PENDING, STALE, Slot, UNSHARED},
     table::Table,
     time::Tick,
 };
@@ -245,8 +245,11 @@ impl Limiter {
 
     /// Looks anew at what this node may admit.
     pub(crate) fn begin_epoch(&self, slot: &Slot, rule: Rule, now_us: u64) {
-        let now = Tick::at(now_us);
         let began = slot.began.load(Relaxed);
+        // A thread that was held since it read the clock goes by the time of whoever was here last.
+        let behind_us = Tick(began).since_us(Tick::at(now_us));
+        let now_us = if behind_us < LATE_US_MAX { now_us + behind_us } else { now_us };
+        let now = Tick::at(now_us);
         let (now_in, gone) = rule.window(now_us);
         let window = slot.roll(rule, now_us);
         // Where another thread has begun the next window already, this is its very beginning.

@@ -23,6 +23,9 @@ const FLAGS: u32 = UNSHARED | PENDING | STALE | TENDED;
 
 const _: () = assert!(size_of::<Slot>() == 64 && Rule::FREE_BITS == FLAGS);
 
+/// By so much a thread may be behind others that was held since it read the clock. One that is behind by more tells of a clock that was
+/// set back.
+pub(crate) const LATE_US_MAX: u64 = 10_000_000;
 /// For how long a key keeps a slot of which nothing is known yet.
 const JUST_COME_US: u64 = 1_000_000;
 
@@ -120,6 +123,11 @@ impl Slot {
             0 => return window,
             ..0 if rule.period().is_some() => return count.window,
             -1 => return count.window,
+            behind @ ..0
+                if u64::from(behind.unsigned_abs()).saturating_mul(rule.window_us()) < LATE_US_MAX =>
+            {
+                return count.window;
+            }
             // A clock that was set back by more begins anew.
             _ => {}
         }
