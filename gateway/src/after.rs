@@ -24,6 +24,8 @@ pub struct After {
     pub charges: SmallVec<[Charge; 2]>,
     /// What is in flight as long as the exchange is.
     pub permits: Vec<Permit>,
+    /// Headers of the response that are for the gateway alone.
+    pub hidden: SmallVec<[HeaderName; 1]>,
 }
 
 /// Something that is counted as in flight until this is dropped.
@@ -94,8 +96,10 @@ pub struct CostHeader {
 impl CostHeader {
     /// The cost that these headers tell.
     pub fn read(&self, headers: &HeaderMap) -> u32 {
-        let told = headers.get(&self.name).and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok());
-        told.unwrap_or(self.default).min(self.max)
+        // The last line is that of whoever is nearest.
+        let last = headers.get_all(&self.name).iter().next_back();
+        let told = last.and_then(|value| value.to_str().ok()?.trim().parse::<u128>().ok());
+        told.map_or(self.default, |told| u32::try_from(told).unwrap_or(u32::MAX)).min(self.max)
     }
 }
 
@@ -124,6 +128,7 @@ impl After {
         if self.charges.iter().any(|charge| charge.told.is_some()) {
             settle(&self.charges, headers, rates, now_us());
         }
+        self.hidden.iter().for_each(|name| drop(headers.remove(name)));
         let mut set = SmallVec::<[HeaderName; 4]>::new();
         for (name, value) in self.headers {
             if set.contains(&name) {
@@ -136,10 +141,9 @@ impl After {
     }
 }
 
-/// Counts what the response tells of its cost, and keeps that to the gateway.
-fn settle(charges: &[Charge], headers: &mut HeaderMap, rates: &RateLimits, now_us: u64) {
-    let told = || charges.iter().filter_map(|charge| Some((charge, charge.told.as_ref()?)));
-    for (charge, header) in told() {
+/// Counts what the response tells of its cost.
+fn settle(charges: &[Charge], headers: &HeaderMap, rates: &RateLimits, now_us: u64) {
+    for (charge, header) in charges.iter().filter_map(|charge| Some((charge, charge.told.as_ref()?))) {
         let cost = header.read(headers);
         if cost > charge.cost {
             rates.charge(charge.key, charge.rule, cost - charge.cost, now_us);
@@ -147,5 +151,4 @@ fn settle(charges: &[Charge], headers: &mut HeaderMap, rates: &RateLimits, now_u
             rates.take_back(charge.key, charge.rule, charge.cost - cost, now_us);
         }
     }
-    told().for_each(|(_, header)| drop(headers.remove(&header.name)));
 }

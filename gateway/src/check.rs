@@ -56,7 +56,7 @@ fn check_upstream(after: &Config, name: &Name, violations: &mut Violations) {
 
 fn check_policy(after: &Config, name: &Name, violations: &mut Violations) {
     let Some(entry) = after.policies.get(name) else { return };
-    if let Err(more) = policy::build(name, &entry.spec, None) {
+    if let Err(more) = policy::build(name, &entry.spec, policy::Context::default()) {
         return violations.extend(more);
     }
     for (group, spec) in &after.groups {
@@ -81,7 +81,7 @@ fn check_override(after: &Config, group: &Name, policy: &Name, violations: &mut 
     let fields = after.groups.get(group).and_then(|entry| entry.spec.policies.get(policy));
     let Some(fields) = fields else { return };
     // What is wrong with the policy itself is told at the policy.
-    if policy::build(policy, &entry.spec, None).is_ok()
+    if policy::build(policy, &entry.spec, policy::Context::default()).is_ok()
         && let Err(more) = policy::overridden(policy, &entry.spec, group, fields, None)
     {
         violations.extend(more);

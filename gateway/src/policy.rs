@@ -41,13 +41,21 @@ pub trait Policy: Send + Sync + std::fmt::Debug {
 /// A policy, or what is wrong with its body.
 pub type Built = Result<Arc<dyn Policy>, Vec<Violation>>;
 
+/// What a policy is built besides its body from.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Context<'a> {
+    /// What the one before has done, with which it goes on.
+    pub figures: Option<&'a Arc<Figures>>,
+    /// The group whose form of the policy it is.
+    pub group: Option<&'a Name>,
+}
+
 /// A type of policy.
 pub struct Row {
     /// What a config calls it.
     pub kind: &'static str,
-    /// Builds it from a policy's name and body, or says what is wrong with the body. It goes on with the figures of the one
-    /// before.
-    pub build: fn(&Name, &model::Policy, Option<&Arc<Figures>>) -> Built,
+    /// Builds it from a policy's name and body, or says what is wrong with the body.
+    pub build: fn(&Name, &model::Policy, Context<'_>) -> Built,
     /// The fields of its body that groups may override.
     pub overridable: &'static [&'static str],
 }
@@ -60,6 +68,9 @@ pub const CATALOG: &[Row] = &[
     Row { kind: rate_limit::QUOTA, build: rate_limit::build_quota, overridable: rate_limit::OVERRIDABLE },
     Row { kind: concurrency::KIND, build: concurrency::build, overridable: concurrency::OVERRIDABLE },
 ];
+
+/// Fields of which a policy has one or the other: whoever overrides one takes the other away.
+const IN_PLACE_OF_EACH_OTHER: [(&str, &str); 2] = [("limit", "limits"), ("limits", "limit")];
 
 /// The place in the [`CATALOG`] of a type.
 pub fn rank(kind: &str) -> Option<usize> {
@@ -81,8 +92,8 @@ impl Grouped {
         config: &Config,
         before: Option<&Self>,
     ) -> Result<Self, Vec<Violation>> {
-        let before = before.and_then(|before| before.base.figures());
-        let base = build(name, policy, before)?;
+        let figures = before.and_then(|before| before.base.figures());
+        let base = build(name, policy, Context { figures, group: None })?;
         let mut by_group = BTreeMap::new();
         for (group, entry) in &config.groups {
             if let Some(fields) = entry.spec.policies.get(name) {
@@ -107,9 +118,9 @@ impl Grouped {
 }
 
 /// Builds a policy of whatever type, or says what is wrong with it.
-pub fn build(name: &Name, policy: &model::Policy, figures: Option<&Arc<Figures>>) -> Built {
+pub fn build(name: &Name, policy: &model::Policy, context: Context<'_>) -> Built {
     match row(policy) {
-        Some(row) => (row.build)(name, policy, figures),
+        Some(row) => (row.build)(name, policy, context),
         None => {
             let known: Vec<&str> = CATALOG.iter().map(|row| row.kind).collect();
             let message = format!("{:?} is no type of policy: one of {}", policy.kind, known.join(", "));
@@ -143,8 +154,13 @@ pub fn overridden(
         return Err(other);
     }
     let mut policy = policy.clone();
+    for (one, other) in IN_PLACE_OF_EACH_OTHER {
+        if fields.contains_key(one) && !fields.contains_key(other) {
+            policy.body.remove(other);
+        }
+    }
     policy.body.extend(fields.clone());
-    build(name, &policy, figures).map_err(|violations| {
+    build(name, &policy, Context { figures, group: Some(group) }).map_err(|violations| {
         let at = format!("policies.{name}");
         let moved = violations.into_iter().map(|violation| match violation.path.strip_prefix(&at) {
             Some(rest) => Violation { path: format!("{path}{rest}"), ..violation },

@@ -225,9 +225,16 @@ async fn send(
         *request.version_mut() = Version::HTTP_11;
     }
     let asked = tunnel.as_ref().and_then(|_| request.headers().get(header::UPGRADE).cloned());
-    let Answer { response, lease } =
-        upstream::forward(worker, upstream, &connection.watch, request, note).await?;
-    after.answered(now_us);
+    let forwarded = upstream::forward(worker, upstream, &connection.watch, request, note).await;
+    // How long a body took to come says nothing of the target, and a failure nothing of how fast it is; but that it is too slow.
+    let is_telling = match &forwarded {
+        Ok(answer) => !has_body && !answer.response.status().is_server_error(),
+        Err(fault) => *fault == Fault::TIMEOUT,
+    };
+    if is_telling {
+        after.answered(now_us);
+    }
+    let Answer { response, lease } = forwarded?;
     *upload = None;
     if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
         return match tunnel {
@@ -265,6 +272,8 @@ fn allow(plan: &Plan, route: &CompiledRoute, exchange: &mut Exchange<'_>) -> Res
         let policy = policy.ok_or(Fault::UNAVAILABLE)?.of(exchange.groups);
         if let Err(refusal) = policy.request(exchange) {
             exchange.after.take_back(exchange.rates, exchange.now_us);
+            // What others would have told of a request that is refused after all is not so.
+            exchange.after.headers.clear();
             exchange.after.permits.clear();
             return Err(No::Refusal(refusal));
         }

@@ -8,7 +8,7 @@ use model::Name;
 use tokio::sync::Notify;
 
 /// Names of keys that wait to be fetched; more are lost, and come again if they matter.
-const NAMES_MAX: usize = 256;
+const NAMES_MAX: usize = 4_096;
 /// Keys of which requests are in flight at the same time: some for each connection that there may be.
 const GAUGES_MAX: usize = 131_072;
 
@@ -90,9 +90,9 @@ impl RateLimits {
         self.names.pop()
     }
 
-    /// Whether a name would be taken.
-    pub(crate) fn wants_names(&self) -> bool {
-        !self.names.is_full()
+    /// Whether a name would be taken. Those of quotas, which are agreed on by name, are taken where others are not any more.
+    pub(crate) fn wants_names(&self, is_quota: bool) -> bool {
+        self.names.len() < if is_quota { NAMES_MAX } else { NAMES_MAX / 4 }
     }
 
     /// Leaves a name for whoever shows keys to people.

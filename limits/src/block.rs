@@ -59,6 +59,8 @@ struct Heard {
     asked_rate: AtomicU32,
     /// When; 0: never.
     at: AtomicU32,
+    /// What of a period's count is agreed on.
+    settled: AtomicU32,
 }
 
 /// Places for so many keys, and so many peers of each.
@@ -141,6 +143,18 @@ impl Blocks {
         })
     }
 
+    /// Whether all that peers have said of this period is agreed on.
+    pub(crate) fn is_settled(&self, block: u32, period: u32) -> bool {
+        block == 0 || self.heard_in(block).iter().all(|heard| heard.is_settled(period))
+    }
+
+    /// Forgets what this peer has said of a key.
+    pub(crate) fn forget_in(&self, block: u32, peer: usize) {
+        if let Some(heard) = self.heard_in(block).get(peer) {
+            heard.forget();
+        }
+    }
+
     /// Makes what was said long ago younger, and its rates none: so that its time is never taken for a later one.
     pub(crate) fn let_age(&self, block: u32, now: Tick) {
         let old = Tick(now.0.wrapping_sub(Tick::at(AGE_US_MAX).0));
@@ -191,7 +205,7 @@ impl Heard {
     fn forget(&self) {
         self.at.store(0, Relaxed);
         self.count.store(0, Relaxed);
-        for word in [&self.previous, &self.admitted_rate, &self.asked_rate] {
+        for word in [&self.previous, &self.admitted_rate, &self.asked_rate, &self.settled] {
             word.store(0, Relaxed);
         }
     }
@@ -204,6 +218,15 @@ impl Heard {
         }
         // A later period is the greater number; of one the greater count.
         self.count.fetch_max(count, Relaxed);
+        self.settled.store(admitted, Relaxed);
+    }
+
+    /// Whether all that was said of this period is agreed on.
+    fn is_settled(&self, period: u32) -> bool {
+        let count = self.count.load(Relaxed);
+        #[expect(clippy::cast_possible_truncation, reason = "two halves")]
+        let (its, admitted) = ((count >> 32) as u32, count as u32);
+        its != period || admitted <= self.settled.load(Relaxed)
     }
 
     fn take(&self, record: &Record, is_period: bool, now: Tick) -> bool {

@@ -150,7 +150,9 @@ impl Gauges {
                     Scope::Node => limit.limit,
                     Scope::Cluster | Scope::Reachable => limit.limit.div_ceil(FIRST_DIVISOR),
                 };
-                slot.allowed.store(untold, Relaxed);
+                // Of another limit for a key that was looked at, no more may be had than before until it is looked at again.
+                let before = if is_new { u32::MAX } else { slot.allowed.load(Relaxed) };
+                slot.allowed.store(untold.min(before), Relaxed);
                 slot.tell_at.store(1, Relaxed);
                 *is_due |= held.have_looked_at(place);
             }

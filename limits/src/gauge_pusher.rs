@@ -122,11 +122,14 @@ impl GaugePusher {
     /// Takes what this node says of a key. It is to be polled afterwards.
     pub fn receive(&mut self, node: u64, record: &GaugeRecord, now_us: u64) {
         let key = record.key.get();
-        if self.heard.len() >= HEARD_MAX && !self.heard.contains_key(&key) {
-            return;
+        if record.in_flight == 0 && !record.wants {
+            if let Some(nodes) = self.heard.get_mut(&key) {
+                nodes.remove(&node);
+            }
+        } else if self.heard.len() < HEARD_MAX || self.heard.contains_key(&key) {
+            let heard = Heard { in_flight: record.in_flight, wants: record.wants, at_us: now_us };
+            self.heard.entry(key).or_default().insert(node, heard);
         }
-        let heard = Heard { in_flight: record.in_flight, wants: record.wants, at_us: now_us };
-        self.heard.entry(key).or_default().insert(node, heard);
         if let Some(tended) = self.tended.get(&key) {
             let gauges = self.gauges.clone();
             self.share(gauges.held().at(tended.place), key, now_us);
@@ -212,7 +215,9 @@ impl GaugePusher {
                 self.waiting.push(key);
             }
         }
-        let is_unused = is_of_all && count == 0 && !is_other && !wants && !self.heard.contains_key(&key);
+        let is_alone = limit.scope() == Scope::Node || self.nodes == 1;
+        let is_known = is_alone || !is_other;
+        let is_unused = is_of_all && count == 0 && is_known && !wants && !self.heard.contains_key(&key);
         if is_unused && held.free(tended.place) {
             self.tended.remove(&key);
             return None;

@@ -77,6 +77,20 @@ pub(crate) struct Held {
     sketch: Sketch,
     /// Slots that peers are to be told of.
     pub(crate) due: ArrayQueue<u32>,
+    /// Slots of keys of periods, which keep them for long.
+    periods: AtomicU32,
+}
+
+impl Held {
+    /// Whether so many slots are of keys of periods that another may not have one: half, so that there is room for others.
+    pub(crate) fn is_full_of_periods(&self) -> bool {
+        self.periods.load(Relaxed) as usize >= self.table.slots().len() / 2
+    }
+
+    /// A slot was taken for a key of a period.
+    pub(crate) fn add_period(&self) {
+        self.periods.fetch_add(1, Relaxed);
+    }
 }
 
 impl Limiter {
@@ -111,6 +125,7 @@ impl Limiter {
             blocks: Blocks::new(self.settings.shared_keys, self.settings.peers),
             sketch: Sketch::new(),
             due: ArrayQueue::new(self.settings.shared_keys.max(1)),
+            periods: AtomicU32::new(0),
         })
     }
 
@@ -158,7 +173,11 @@ impl Limiter {
         is_due: &mut bool,
     ) -> Decision {
         let (now, table) = (Tick::at(now_us), &self.held().table);
-        let Some(place) = table.find_or_take(key, now) else {
+        let place = match rule.period() {
+            Some(_) if self.held().is_full_of_periods() => table.find(key),
+            _ => table.find_or_take(key, now),
+        };
+        let Some(place) = place else {
             return self.acquire_without_slot(key, rule, cost, now_us);
         };
         let slot = table.at(place);
@@ -214,19 +233,30 @@ impl Limiter {
 
     /// Lets go of keys of periods that are over.
     pub fn end_periods(&self, is_over: impl Fn(NonZeroU64, u32) -> bool) {
-        let slots = self.held_if_any().map(|held| held.table.slots()).unwrap_or_default();
-        for slot in slots {
-            if let (Some(key), Some(period)) = (NonZeroU64::new(slot.key.load(Relaxed)), slot.period())
-                && is_over(key, period)
+        let Some(held) = self.held_if_any() else { return };
+        let mut left = 0;
+        for slot in held.table.slots() {
+            if let (Some(key), Some(period)) = (slot.its_key(), slot.period())
+                && !(is_over(key, period) && slot.let_go(key.get()))
             {
-                slot.let_go(key.get());
+                left += 1;
             }
         }
+        held.periods.store(left, Relaxed);
     }
 
     /// Has the slot be limited by this rule, in the present epoch and window.
     fn keep_up(&self, slot: &Slot, rule: Rule, now_us: u64) {
-        if slot.rule() != Some(rule) {
+        let known = slot.rule();
+        // A period never gives way to an earlier one: a request that began before its end counts in the present one.
+        let rule = match (known, rule.period()) {
+            (Some(known), Some(period)) if known.period() > Some(period) => known,
+            _ => rule,
+        };
+        if known != Some(rule) {
+            if rule.period().is_some() && known.is_none_or(|known| known.period().is_none()) {
+                self.held().add_period();
+            }
             slot.set_rule(rule);
             self.begin_epoch(slot, rule, now_us);
         } else if is_over(slot, rule, Tick::at(now_us), now_us) {
@@ -285,8 +315,17 @@ impl Limiter {
             Some(_) => (f64::from(slot.previous.load(Relaxed)), 0.0),
             None => (0.0, f64::from(slot.previous.load(Relaxed))),
         };
+        // Whoever is cut off has its part of what others have not used of a period.
+        let others = || base + blocks.peers(block, window, now).map(|peer| peer.current).sum::<f64>();
+        let limit = match rule.period() {
+            Some(_) if self.is_cut_off() => {
+                let others = others();
+                others + (f64::from(rule.limit()) - others).max(0.0) * self.part()
+            }
+            _ => self.limit(rule),
+        };
         let known = Known {
-            limit: self.limit(rule),
+            limit,
             window_us: rule.window_us() as f64,
             gone,
             current: f64::from(admitted) + base,

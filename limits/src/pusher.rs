@@ -20,6 +20,8 @@ const RATE_TAU_US: f64 = 75_000.0;
 const PUSHES_IN_A_ROW: u64 = 32;
 /// For how long nobody must have spoken of a key for it to be let go of: as peers send again what matters, some times over.
 const FORGOTTEN_US: u64 = 50 * RESEND_INTERVAL_US;
+/// For how long what a peer has said of a period is kept that is not agreed on.
+const UNSETTLED_US: u64 = 59_000_000;
 /// Resends of a key that has not changed come at intervals that double, so many times.
 const DOUBLINGS_MAX: u32 = 4;
 /// How long after the end of a window, at the most, all that was admitted in it has been heard.
@@ -133,16 +135,32 @@ impl Pusher {
 
     /// Says what was used of a period, this node's own count since its start left out. What is said takes the place of what was said
     /// before.
-    pub fn seed(&mut self, key: NonZeroU64, period: u32, settled: &[Settled], now_us: u64) {
+    ///
+    /// What peers of the numbers `forgotten` have said of the key counts no more: it is in what is said here.
+    pub fn seed(
+        &mut self,
+        key: NonZeroU64,
+        period: u32,
+        settled: &[Settled],
+        forgotten: &[usize],
+        now_us: u64,
+    ) {
         let (limiter, now) = (self.limiter.clone(), Tick::at(now_us));
         let held = limiter.held();
-        let Some(place) = held.table.find_or_take(key, now) else { return };
+        let place = match held.is_full_of_periods() {
+            true => held.table.find(key),
+            false => held.table.find_or_take(key, now),
+        };
+        let Some(place) = place else { return };
         let slot = held.table.at(place);
         match slot.period() {
             Some(known) if known > period => return,
             Some(known) if known == period => {}
             // How much there may be is said with the first request.
-            _ => {
+            known => {
+                if known.is_none() {
+                    held.add_period();
+                }
                 let Some(rule) = Rule::of_period(Rule::LIMIT_MAX, period) else { return };
                 slot.set_rule(rule);
                 slot.roll(rule, now_us);
@@ -156,6 +174,9 @@ impl Pusher {
                 Some(peer) => held.blocks.settle(block, peer, period, one.used, now),
                 None => base = base.saturating_add(one.used),
             }
+        }
+        if block != 0 {
+            forgotten.iter().for_each(|peer| held.blocks.forget_in(block, *peer));
         }
         slot.set_base(base);
         slot.lower(UNSHARED);
@@ -359,13 +380,17 @@ impl Pusher {
         if let Some(rule) = slot.rule() {
             slot.roll(rule, now_us);
         }
-        // What was used of a period is agreed on and needs no place here.
-        let counted = match slot.period() {
-            Some(_) => slot.count().admitted.saturating_sub(slot.told.load(Relaxed)),
-            None => slot.count().admitted.saturating_add(slot.previous.load(Relaxed)),
+        let (blocks, block) = (&self.held().blocks, slot.block.load(Relaxed));
+        let is_heard = |time_us| blocks.heard_within(block, time_us, Tick::at(now_us));
+        // What was used of a period needs no place here once it is agreed on.
+        let is_counted = match slot.period() {
+            Some(period) => {
+                let is_kept = blocks.is_settled(block, period) || !is_heard(UNSETTLED_US);
+                slot.count().admitted > slot.told.load(Relaxed) || !is_kept
+            }
+            None => slot.count().admitted.saturating_add(slot.previous.load(Relaxed)) > 0,
         };
-        let heard = self.held().blocks.heard_within(slot.block.load(Relaxed), FORGOTTEN_US, Tick::at(now_us));
-        counted == 0 && self.own(slot).asked_rate() == 0.0 && !heard && !slot.has(PENDING)
+        !is_counted && self.own(slot).asked_rate() == 0.0 && !is_heard(FORGOTTEN_US) && !slot.has(PENDING)
     }
 
     /// Tells again of everything that matters.
@@ -375,7 +400,12 @@ impl Pusher {
             let shared = slot.rule().filter(|rule| rule.scope() != Scope::Node);
             let (own, Some(rule)) = (self.own(slot), shared) else { continue };
             slot.roll(rule, now_us);
-            let counted = slot.count().admitted.saturating_add(slot.previous.load(Relaxed));
+            let counted = match rule.period() {
+                // What was used of a period is agreed on: it is told some times, and no more.
+                Some(_) if own.doublings.load(Relaxed) >= DOUBLINGS_MAX => continue,
+                Some(_) => slot.count().admitted,
+                None => slot.count().admitted.saturating_add(slot.previous.load(Relaxed)),
+            };
             let matters = f64::from(counted)
                 >= f64::from(rule.limit()) / (2.0 * PUSH_DIVISOR * f64::from(self.limiter.nodes()));
             let told_us = Tick::at(now_us).after_us(Tick(own.told.load(Relaxed))).unsigned_abs();

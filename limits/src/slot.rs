@@ -4,9 +4,12 @@
 //! what decides. The rest may be of two moments for an instant, when one thread has begun a new epoch: then a request is
 //! judged by the old ceiling or the new one, either of which is right.
 
-use std::sync::atomic::{
-    AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed},
+use std::{
+    num::NonZeroU64,
+    sync::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed},
+    },
 };
 
 use crate::{rule::Rule, time::Tick};
@@ -26,6 +29,8 @@ const _: () = assert!(size_of::<Slot>() == 64 && Rule::FREE_BITS == FLAGS);
 /// By so much a thread may be behind others that was held since it read the clock. One that is behind by more tells of a clock that was
 /// set back.
 pub(crate) const LATE_US_MAX: u64 = 10_000_000;
+/// The key of a slot that is being emptied for another.
+pub(crate) const BUSY: u64 = u64::MAX;
 /// For how long a key keeps a slot of which nothing is known yet.
 const JUST_COME_US: u64 = 1_000_000;
 
@@ -133,10 +138,13 @@ impl Slot {
         }
         let next = Count { window, admitted: 0 }.state();
         if self.state.compare_exchange(before, next, AcqRel, Relaxed).is_ok() {
-            let is_next = window == count.window.wrapping_add(1) && rule.period().is_none();
-            self.previous.store(if is_next { count.admitted } else { 0 }, Relaxed);
-            self.told.store(0, Relaxed);
-            self.lower(UNSHARED);
+            // Where nothing was counted yet, all is as it was made, or as it was said since.
+            if count.window != 0 {
+                let is_next = window == count.window.wrapping_add(1) && rule.period().is_none();
+                self.previous.store(if is_next { count.admitted } else { 0 }, Relaxed);
+                self.told.store(0, Relaxed);
+                self.lower(UNSHARED);
+            }
         }
         window
     }
@@ -192,16 +200,21 @@ impl Slot {
         Some(counted * 100 / u64::from(rule.limit())).filter(|used| *used < 50)
     }
 
+    /// The key, if one has it; none while it is being taken.
+    pub(crate) fn its_key(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.key.load(Relaxed)).filter(|key| key.get() != BUSY)
+    }
+
     /// The number of the period that it is limited in.
     pub(crate) fn period(&self) -> Option<u32> {
         self.rule()?.period()
     }
 
-    /// Lets go of the key, if it is this one and nobody looks after it.
-    pub(crate) fn let_go(&self, key: u64) {
-        if !self.has(TENDED | PENDING) && self.block.load(Relaxed) == 0 {
-            let _ = self.key.compare_exchange(key, 0, AcqRel, Relaxed);
-        }
+    /// Lets go of the key, if it is this one and nobody looks after it. Whether it did.
+    pub(crate) fn let_go(&self, key: u64) -> bool {
+        !self.has(TENDED | PENDING)
+            && self.block.load(Relaxed) == 0
+            && self.key.compare_exchange(key, 0, AcqRel, Relaxed).is_ok()
     }
 
     /// What was used up of a period and is told by nobody any more.

@@ -72,7 +72,7 @@ impl Limiter {
     pub fn periods(&self, now_us: u64) -> impl Iterator<Item = PeriodCount> + '_ {
         let slots = self.held_if_any().map(|held| held.table.slots()).unwrap_or_default();
         slots.iter().filter_map(move |slot| {
-            let (key, period) = (NonZeroU64::new(slot.key.load(Relaxed))?, slot.period()?);
+            let (key, period) = (slot.its_key()?, slot.period()?);
             let count = slot.count();
             let (blocks, block) = (&self.held_if_any()?.blocks, slot.block.load(Relaxed));
             let is_its = blocks.own(block).key.load(Relaxed) == key.get();
@@ -97,7 +97,7 @@ impl Limiter {
     }
 
     fn usage_of(&self, slot: &crate::slot::Slot, now_us: u64) -> Option<Usage> {
-        let (key, rule) = (NonZeroU64::new(slot.key.load(Relaxed))?, slot.rule()?);
+        let (key, rule) = (slot.its_key()?, slot.rule()?);
         if rule.period().is_some() {
             return None;
         }

@@ -44,13 +44,19 @@ fn a_period_has_its_limit_and_the_next_all_of_it() {
 #[test]
 fn what_was_used_before_a_start_counts() {
     let (limiter, mut pusher) = limiter();
-    pusher.seed(KEY, PERIOD, &[Settled { peer: None, used: 6 }, Settled { peer: Some(1), used: 1 }], NOW_US);
+    pusher.seed(
+        KEY,
+        PERIOD,
+        &[Settled { peer: None, used: 6 }, Settled { peer: Some(1), used: 1 }],
+        &[],
+        NOW_US,
+    );
     assert_eq!(admitted(&limiter, rule(10, PERIOD), NOW_US, 20), 3);
     let known: Vec<_> = limiter.periods(NOW_US).collect();
     assert_eq!((known[0].limit, known[0].admitted, known[0].base, known[0].sum()), (Some(10), 3, 7, 10));
     // What is said anew takes the place of what was said; of a period that is over nothing is heard.
-    pusher.seed(KEY, PERIOD, &[Settled { peer: None, used: 5 }], NOW_US);
-    pusher.seed(KEY, PERIOD - 24, &[Settled { peer: None, used: 90 }], NOW_US);
+    pusher.seed(KEY, PERIOD, &[Settled { peer: None, used: 5 }], &[], NOW_US);
+    pusher.seed(KEY, PERIOD - 24, &[Settled { peer: None, used: 90 }], &[], NOW_US);
     assert_eq!(admitted(&limiter, rule(10, PERIOD), NOW_US + 10_000, 20), 2);
 }
 
@@ -63,9 +69,21 @@ fn what_a_peer_says_and_what_was_agreed_on_of_it_is_counted_once() {
     let sum = || limiter.periods(NOW_US).next().map(|known| known.sum());
     assert_eq!(sum(), Some(6));
     // What was agreed on is older than what was heard, and then newer.
-    pusher.seed(KEY, PERIOD, &[Settled { peer: Some(1), used: 3 }, Settled { peer: None, used: 5 }], NOW_US);
+    pusher.seed(
+        KEY,
+        PERIOD,
+        &[Settled { peer: Some(1), used: 3 }, Settled { peer: None, used: 5 }],
+        &[],
+        NOW_US,
+    );
     assert_eq!(sum(), Some(11));
-    pusher.seed(KEY, PERIOD, &[Settled { peer: Some(1), used: 9 }, Settled { peer: None, used: 5 }], NOW_US);
+    pusher.seed(
+        KEY,
+        PERIOD,
+        &[Settled { peer: Some(1), used: 9 }, Settled { peer: None, used: 5 }],
+        &[],
+        NOW_US,
+    );
     assert_eq!(sum(), Some(16));
     pusher.receive(1, &heard(PERIOD - 24, 1_000), NOW_US);
     assert_eq!(sum(), Some(16), "of a period that is over nothing is heard");
@@ -75,7 +93,13 @@ fn what_a_peer_says_and_what_was_agreed_on_of_it_is_counted_once() {
         pusher.poll(NOW_US + 20_000 + ms * 50_000, |_| ());
     }
     assert_eq!(pusher.take_unseeded(), [KEY]);
-    pusher.seed(KEY, PERIOD, &[Settled { peer: Some(1), used: 9 }, Settled { peer: None, used: 5 }], NOW_US);
+    pusher.seed(
+        KEY,
+        PERIOD,
+        &[Settled { peer: Some(1), used: 9 }, Settled { peer: None, used: 5 }],
+        &[],
+        NOW_US,
+    );
     assert_eq!(sum(), Some(20));
     assert_eq!(admitted(&limiter, rule(20, PERIOD), NOW_US + 30_000_000, 20), 0);
 }
@@ -90,9 +114,40 @@ fn keys_of_a_period_stay_until_it_is_over() {
         limiter.acquire(key(number), rule(5, PERIOD), 1, NOW_US, &mut false);
     }
     let kept = limiter.periods(NOW_US).count();
-    assert!((16..=32).contains(&kept), "{kept}");
+    // Half of the table, so that there is room for others.
+    assert_eq!(kept, 12);
     limiter.end_periods(|_, period| period < PERIOD);
     assert_eq!(limiter.periods(NOW_US).count(), kept);
     limiter.end_periods(|_, period| period == PERIOD);
     assert_eq!(limiter.periods(NOW_US).count(), 0);
+}
+
+#[test]
+fn what_is_not_agreed_on_keeps_its_place() {
+    let (limiter, mut pusher) = limiter();
+    assert_eq!(admitted(&limiter, rule(20, PERIOD), NOW_US, 1), 1);
+    pusher.receive(1, &heard(PERIOD, 4), NOW_US);
+    pusher.take_unseeded();
+    let poll = |pusher: &mut Pusher, seconds: std::ops::Range<u64>| {
+        for at in seconds.start * 20..seconds.end * 20 {
+            pusher.poll(NOW_US + at * 50_000, |_| ());
+        }
+    };
+    poll(&mut pusher, 0..40);
+    assert_eq!(pusher.take_unseeded(), [], "what the peer said is known here alone");
+    pusher.seed(KEY, PERIOD, &[Settled { peer: Some(1), used: 4 }], &[], NOW_US + 40_000_000);
+    poll(&mut pusher, 40..45);
+    assert_eq!(pusher.take_unseeded(), [KEY], "now it is agreed on");
+    // A start that is too long ago to be told apart counts with the others, and not by itself as well.
+    pusher.receive(1, &heard(PERIOD, 4), NOW_US + 46_000_000);
+    pusher.seed(KEY, PERIOD, &[Settled { peer: None, used: 4 }], &[1], NOW_US + 46_000_000);
+    assert_eq!(limiter.periods(NOW_US).next().map(|known| known.sum()), Some(5));
+}
+
+#[test]
+fn who_is_cut_off_has_its_part_of_what_others_have_left_of_a_period() {
+    let (limiter, mut pusher) = limiter();
+    pusher.seed(KEY, PERIOD, &[Settled { peer: None, used: 60 }], &[], NOW_US);
+    limiter.set_nodes(1, 0.5);
+    assert_eq!(admitted(&limiter, rule(100, PERIOD), NOW_US, 100), 20);
 }

@@ -15,6 +15,10 @@ use crate::NodeId;
 pub const KEYS_MAX: usize = 100_000;
 /// For so long after its period, in seconds, what was used of a quota is kept.
 pub const KEPT_S: u64 = 7 * 86_400;
+/// What the numbers of periods count, in seconds: the hours at which they begin.
+const PERIOD_UNIT_S: u64 = 3_600;
+/// By so much, in seconds, a period may begin later than when it is reported.
+const AHEAD_S_MAX: u64 = 7_200;
 /// Starts of one node that are told apart; what earlier ones counted is added up.
 pub const STARTS_MAX: usize = 4;
 /// The longest text of a key, in bytes.
@@ -34,7 +38,7 @@ pub struct Start {
 pub struct Used {
     /// The counter's key.
     pub key: u64,
-    /// The period's number. A later one has a larger number.
+    /// The period's number: when it begins, in hours since the Unix epoch.
     pub period: u32,
     /// Seconds since the Unix epoch at which the period ends.
     pub ends_at_s: u64,
@@ -78,7 +82,7 @@ impl Used {
     }
 
     /// Whether this start is one of those that are too long ago to be told apart.
-    fn is_added_up(&self, start: Start) -> bool {
+    pub fn is_added_up(&self, start: Start) -> bool {
         let of_node = Start { at_ms: 0, ..start }..=Start { at_ms: u64::MAX, ..start };
         let mut known = self.counts.range(of_node).map(|(start, _)| start.at_ms).peekable();
         let has_added_up = known.next_if_eq(&0).is_some();
@@ -123,13 +127,18 @@ impl Usage {
             changed.push(key);
         }
         for said in report {
+            // One of a node whose clock is ahead: it would take the place of the present one.
+            if u64::from(said.period) * PERIOD_UNIT_S > at_ms / 1_000 + AHEAD_S_MAX {
+                continue;
+            }
             let text = [&said.policy, &said.limit_name, &said.by];
             if text.iter().any(|text| text.len() > TEXT_BYTES_MAX) {
                 continue;
             }
-            let mut used = match self.by_key.get(&said.key) {
-                Some(used) => Used::clone(used),
-                None if self.by_key.len() >= KEYS_MAX => continue,
+            let known = self.by_key.get(&said.key).map(|used| Used::clone(used));
+            let mut used = match known {
+                Some(used) => used,
+                None if self.is_full() && !self.forget_one_that_is_over(at_ms, &mut changed) => continue,
                 None => Used { counts: BTreeMap::new(), ..said.clone() },
             };
             if used.merge(said) {
@@ -138,6 +147,20 @@ impl Usage {
             }
         }
         changed
+    }
+
+    /// Whether there is no room for another key.
+    pub fn is_full(&self) -> bool {
+        self.by_key.len() >= KEYS_MAX
+    }
+
+    /// Makes room, if a period is over.
+    fn forget_one_that_is_over(&mut self, at_ms: u64, changed: &mut Vec<u64>) -> bool {
+        let first = self.ends.get_min().copied().filter(|(ends_at_s, _)| *ends_at_s < at_ms / 1_000);
+        let Some((_, key)) = first else { return false };
+        self.remove(key);
+        changed.push(key);
+        true
     }
 
     /// Puts in what is known of a key, in the place of what was.
@@ -189,11 +212,14 @@ mod tests {
         Start { node: NodeId(node), at_ms }
     }
 
+    /// A time at which all periods of these tests have begun and none is over.
+    const NOW_MS: u64 = 730 * 3_600_000;
+
     fn used(key: u64, period: u32, counts: &[(u64, u64, u64)]) -> Used {
         Used {
             key,
             period,
-            ends_at_s: u64::from(period) * 3_600 + 86_400,
+            ends_at_s: u64::from(period) * 3_600 + 31 * 86_400,
             policy: "p".into(),
             limit_name: String::new(),
             by: String::new(),
@@ -205,12 +231,12 @@ mod tests {
     #[test]
     fn counts_only_grow_and_a_new_period_begins_at_nothing() {
         let mut usage = Usage::default();
-        assert_eq!(usage.apply(&[used(1, 24, &[(1, 5, 10), (2, 5, 3)])], 0), [1]);
-        assert_eq!(usage.apply(&[used(1, 24, &[(1, 5, 8)])], 0), [] as [u64; 0]);
-        assert_eq!(usage.apply(&[used(1, 24, &[(1, 6, 2), (2, 5, 4)])], 0), [1]);
+        assert_eq!(usage.apply(&[used(1, 24, &[(1, 5, 10), (2, 5, 3)])], NOW_MS), [1]);
+        assert_eq!(usage.apply(&[used(1, 24, &[(1, 5, 8)])], NOW_MS), [] as [u64; 0]);
+        assert_eq!(usage.apply(&[used(1, 24, &[(1, 6, 2), (2, 5, 4)])], NOW_MS), [1]);
         assert_eq!(usage.get(1).unwrap().sum(), 16);
-        usage.apply(&[used(1, 48, &[(2, 5, 1)])], 0);
-        usage.apply(&[used(1, 24, &[(1, 5, 99)])], 0);
+        usage.apply(&[used(1, 48, &[(2, 5, 1)])], NOW_MS);
+        usage.apply(&[used(1, 24, &[(1, 5, 99)])], NOW_MS);
         assert_eq!(usage.get(1).unwrap().sum(), 1);
     }
 
@@ -218,20 +244,20 @@ mod tests {
     fn what_early_starts_counted_is_added_up_once() {
         let mut usage = Usage::default();
         for at_ms in 1..=9 {
-            usage.apply(&[used(1, 24, &[(1, at_ms, 10)])], 0);
+            usage.apply(&[used(1, 24, &[(1, at_ms, 10)])], NOW_MS);
         }
         let known = usage.get(1).unwrap().clone();
         assert_eq!((known.sum(), known.counts.len()), (90, STARTS_MAX + 1));
         // One that comes late says nothing new; neither does all of it once more.
-        usage.apply(&[used(1, 24, &[(1, 2, 50)]), Used::clone(&known)], 0);
+        usage.apply(&[used(1, 24, &[(1, 2, 50)]), Used::clone(&known)], NOW_MS);
         assert_eq!(usage.get(1).unwrap().sum(), 90);
     }
 
     #[test]
     fn what_is_long_over_goes_and_there_is_an_end_to_keys() {
         let mut usage = Usage::default();
-        usage.apply(&[used(1, 24, &[(1, 1, 1)])], 0);
-        let over_ms = (24 * 3_600 + 86_400 + KEPT_S + 1) * 1_000;
+        usage.apply(&[used(1, 24, &[(1, 1, 1)])], NOW_MS);
+        let over_ms = (24 * 3_600 + 31 * 86_400 + KEPT_S + 1) * 1_000;
         let before = usage.clone();
         assert_eq!(usage.apply(&[used(2, 700, &[(1, 1, 1)])], over_ms), [1, 2]);
         assert_eq!(usage.changed_since(&before), [1, 2]);
@@ -239,6 +265,18 @@ mod tests {
         let many: Vec<Used> = (10..10 + KEYS_MAX as u64).map(|key| used(key, 700, &[(1, 1, 1)])).collect();
         usage.apply(&many, over_ms);
         assert_eq!(usage.iter().count(), KEYS_MAX);
+        assert_eq!(usage.apply(&[used(3, 700, &[(1, 1, 1)])], over_ms), [] as [u64; 0], "there is no room");
+        let all_over_ms = (700 * 3_600 + 31 * 86_400 + 1) * 1_000;
+        assert_eq!(
+            usage.apply(&[used(3, 1_400, &[(1, 1, 1)])], all_over_ms).len(),
+            2,
+            "one that is over gives way"
+        );
+        assert_eq!(
+            usage.apply(&[used(4, 9_000, &[(1, 1, 1)])], all_over_ms),
+            [] as [u64; 0],
+            "it has not begun"
+        );
         let long = Used { by: "x".repeat(TEXT_BYTES_MAX + 1), ..used(2, 700, &[(1, 1, 9)]) };
         assert_eq!(usage.apply(&[long], over_ms), [] as [u64; 0]);
     }
@@ -257,8 +295,8 @@ mod tests {
                 shuffled.swap(at, usize::try_from((dice >> 33) % (at as u64 + 1)).unwrap());
             }
             let (mut one, mut other) = (Usage::default(), Usage::default());
-            one.apply(&reports, 0);
-            shuffled.iter().for_each(|report| drop(other.apply(std::slice::from_ref(report), 0)));
+            one.apply(&reports, NOW_MS);
+            shuffled.iter().for_each(|report| drop(other.apply(std::slice::from_ref(report), NOW_MS)));
             prop_assert!(one.iter().eq(other.iter()));
         }
     }

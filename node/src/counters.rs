@@ -8,7 +8,7 @@ mod numbers;
 mod view;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     num::NonZeroU64,
     sync::Arc,
@@ -17,7 +17,7 @@ use std::{
 
 use gateway::{Pushers, RateLimits};
 use limits::{Settled, wire};
-use model::{NodeId, Usage};
+use model::{NodeId, Usage, usage::Used as Agreed};
 use tokio::sync::watch;
 
 use self::{metrics::Metrics, numbers::Numbers};
@@ -48,6 +48,9 @@ pub(crate) struct Counters {
     /// What was used of quotas, as the nodes have agreed on it, and how much of that the limiter knows.
     usage: Option<watch::Receiver<Usage>>,
     seeded: Usage,
+    /// Till then nobody can have been heard yet, and this node takes the others to be there.
+    began_at: Instant,
+    members: BTreeSet<NodeId>,
     /// When the pushers want to be polled.
     poll_at: Option<Instant>,
     /// Before that they are not, since enough was sent.
@@ -88,6 +91,8 @@ impl Counters {
             metrics: Metrics::new(registry)?,
             usage: None,
             seeded: Usage::default(),
+            began_at: now,
+            members: BTreeSet::new(),
             poll_at: None,
             not_before: now,
             look_at: now,
@@ -105,9 +110,12 @@ impl Counters {
         self.view.clone()
     }
 
-    /// Goes by what the nodes agree on of quotas from now on.
-    pub(crate) fn follow(&mut self, usage: watch::Receiver<Usage>) {
+    /// Goes by what the nodes agree on of quotas from now on, and takes this many of them to be there until it can have heard them.
+    pub(crate) fn follow(&mut self, usage: watch::Receiver<Usage>, nodes: usize) {
         self.usage = Some(usage);
+        self.began_at = Instant::now();
+        self.rates.limiter().set_nodes(u32::try_from(nodes).unwrap_or(u32::MAX), 1.0);
+        self.seed();
     }
 
     /// Something is to be told before the time that was given.
@@ -131,12 +139,14 @@ impl Counters {
         let number = match known {
             Some(peer) => peer.number,
             None => {
-                let given = self.numbers.give(from, boot_ms, now);
+                let members = &self.members;
+                let given = self.numbers.give(from, boot_ms, |node| members.contains(&node), now);
                 if let Some((number, true)) = given {
                     self.pushers.counts.forget(number);
                 }
                 // What was agreed on of this start is told with what it says itself from now on.
                 self.seeded = Usage::default();
+                self.view.look(self.numbers.starts(now.checked_sub(HEARD_FOR)));
                 if given.is_none() {
                     tracing::warn!(node = %from, "too many nodes: what this one counts is not heard");
                 }
@@ -171,6 +181,7 @@ impl Counters {
         now: Instant,
         mut send: impl FnMut(&[u8], &[NodeId]),
     ) -> Instant {
+        self.seed();
         if now >= self.look_at {
             self.look_at = now + LOOK_INTERVAL;
             self.look(members, now);
@@ -233,15 +244,16 @@ impl Counters {
     /// Looks who is there, and has the limiter go by it.
     fn look(&mut self, members: &BTreeMap<NodeId, Option<SocketAddr>>, now: Instant) {
         self.peers.retain(|node, _| members.contains_key(node));
+        self.members = members.keys().copied().collect();
         let is_heard = |peer: &Peer| now.saturating_duration_since(peer.heard_at) < HEARD_FOR;
         let reached = self.peers.values().filter(|peer| is_heard(peer)).count() + 1;
         let others = members.keys().filter(|node| **node != self.view.me()).count();
-        let (nodes, part) = shared(reached, others + 1);
+        let is_early = now.saturating_duration_since(self.began_at) < HEARD_FOR;
+        let (nodes, part) = shared(if is_early { others + 1 } else { reached }, others + 1);
         self.rates.limiter().set_nodes(nodes, part);
         self.pushers.in_flight.set_nodes(self.view.me().0, nodes, part);
         self.metrics.look(nodes, part);
         self.view.look(self.numbers.starts(now.checked_sub(HEARD_FOR)));
-        self.seed();
     }
 
     /// Tells the limiter what was agreed on of quotas, where that has changed.
@@ -255,7 +267,8 @@ impl Counters {
         let mut keys = usage.changed_since(&self.seeded);
         keys.extend(unseeded.iter().map(|key| key.get()));
         let (me, now_us) = (self.view.start(), now_us());
-        for used in keys.iter().filter_map(|key| usage.get(*key)) {
+        let present = |used: &&Arc<Agreed>| used.ends_at_s > now_us / 1_000_000;
+        for used in keys.iter().filter_map(|key| usage.get(*key)).filter(present) {
             let Some(key) = NonZeroU64::new(used.key) else { continue };
             let settled: Vec<Settled> = used
                 .counts
@@ -266,7 +279,10 @@ impl Counters {
                     used: u32::try_from(*count).unwrap_or(u32::MAX),
                 })
                 .collect();
-            self.pushers.counts.seed(key, used.period, &settled, now_us);
+            let added_up =
+                self.numbers.starts(None).enumerate().filter(|(_, (start, _))| used.is_added_up(*start));
+            let forgotten: Vec<usize> = added_up.map(|(number, _)| number).collect();
+            self.pushers.counts.seed(key, used.period, &settled, &forgotten, now_us);
         }
         self.seeded = usage;
     }

@@ -129,7 +129,7 @@ impl Member {
         });
         let limits = lent.counters.view();
         let mut counters = lent.counters;
-        counters.follow(consensus.usage());
+        counters.follow(consensus.usage(), cluster.borrow().nodes.len());
         let keeping = quotas::keep(consensus.clone(), limits.clone(), stop.clone());
         tasks.spawn(async move {
             keeping.await;

@@ -114,7 +114,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         peers: counters::NUMBERS_MAX,
         seed: u64::from_be_bytes(tokens::random()),
     });
-    let counters = Counters::new(rates.clone(), pushers, &registry).context("metrics of rate limits")?;
+    let mut counters = Counters::new(rates.clone(), pushers, &registry).context("metrics of rate limits")?;
+    // Before anybody is served: what was used of quotas is on the disk.
+    counters.follow(storage.usage(), storage.cluster().borrow().nodes.len());
     proxy.rate_limits = rates;
     let gateway = Gateway::start(proxy, storage.config(), &registry)
         .with_context(|| format!("serve clients on {}", settings.proxy))?;

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use raft::Consensus;
 use tokio_util::sync::CancellationToken;
 
-use crate::counters::View;
+use crate::{counters::View, tokens};
 
 /// Between two reports.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -43,9 +43,16 @@ pub(crate) async fn report_last(consensus: &Consensus, view: &View) {
 
 /// Reports what was not reported yet.
 async fn report(consensus: &Consensus, view: &View) {
+    if view.me().0 == 0 {
+        // Nobody has said yet which start of which node this is.
+        return;
+    }
     let agreed = consensus.usage().borrow().clone();
     let unreported = view.unreported(&agreed);
-    for items in unreported.chunks(ITEMS_MAX).take(REPORTS_MAX) {
+    // Where there are more than can be told at once, those that wait come first the next time but for chance.
+    let reports = unreported.len().div_ceil(ITEMS_MAX);
+    let skipped = if reports > REPORTS_MAX { usize::from(tokens::random::<1>()[0]) % reports } else { 0 };
+    for items in unreported.chunks(ITEMS_MAX).cycle().skip(skipped).take(reports.min(REPORTS_MAX)) {
         if let Err(error) = consensus.report_usage(items.to_vec(), TIMEOUT).await {
             // It is tried again with the next; meanwhile nodes tell each other all the same.
             tracing::debug!(%error, "what was used of quotas is not agreed on yet");

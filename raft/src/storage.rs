@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use model::{Config, cluster::Cluster};
+use model::{Config, Usage, cluster::Cluster};
 use tokio::sync::watch;
 
 use crate::{
@@ -150,6 +150,11 @@ impl Storage {
     /// The config as it is applied here: at once after opening, and whenever it changes.
     pub fn config(&self) -> watch::Receiver<Arc<Config>> {
         self.state_machine.config()
+    }
+
+    /// What was used of quotas, as that is applied here.
+    pub fn usage(&self) -> watch::Receiver<Usage> {
+        self.state_machine.usage()
     }
 
     /// What the members agree on besides.

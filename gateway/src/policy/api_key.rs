@@ -6,11 +6,10 @@ use http::{HeaderName, HeaderValue, header};
 use model::{Code, Name, key};
 use serde::Deserialize;
 
-use super::{CONSUMER_HEADER, Policy};
+use super::{CONSUMER_HEADER, Context, Policy};
 use crate::{
     exchange::{Exchange, Refusal},
     plan::matcher::{form_decoded, parameter},
-    state::Figures,
     violations::Violations,
 };
 
@@ -103,7 +102,7 @@ enum CompiledPlace {
     Bearer,
 }
 
-pub(super) fn build(name: &Name, policy: &model::Policy, _: Option<&Arc<Figures>>) -> super::Built {
+pub(super) fn build(name: &Name, policy: &model::Policy, _: Context<'_>) -> super::Built {
     let spec: Spec = super::spec(name, policy)?;
     let mut violations = Violations::default();
     let place = match spec.place {

@@ -8,8 +8,8 @@ use model::{Code, Name};
 use serde::Deserialize;
 
 use super::{
-    Policy,
-    partition::{self, By, Part, Partition},
+    Context, Policy,
+    partition::{self, By, Part, Partition, own_counters},
     refused::{RefusalSpec, Refused},
     scope::{Counting, OnPartition},
 };
@@ -93,11 +93,11 @@ struct Concurrency {
 
 #[derive(Debug)]
 enum Limit {
-    Fixed { by: Box<[Part]>, limit: InFlight, on_partition: OnPartition },
+    Fixed { by: Box<[Part]>, group: Option<Name>, limit: InFlight, on_partition: OnPartition },
     Adaptive(Bounds),
 }
 
-pub(super) fn build(name: &Name, policy: &model::Policy, figures: Option<&Arc<Figures>>) -> super::Built {
+pub(super) fn build(name: &Name, policy: &model::Policy, context: Context<'_>) -> super::Built {
     let spec: Spec = super::spec(name, policy)?;
     let path = format!("policies.{name}");
     let mut violations = Violations::default();
@@ -110,7 +110,12 @@ pub(super) fn build(name: &Name, policy: &model::Policy, figures: Option<&Arc<Fi
                 violations.add(format!("{path}.limit"), format!("must be 1 to {}", InFlight::LIMIT_MAX));
             }
             let on_partition = spec.on_partition.unwrap_or_default();
-            limit.map(|limit| Limit::Fixed { by, limit, on_partition })
+            limit.map(|limit| Limit::Fixed {
+                group: own_counters(&by, context.group),
+                by,
+                limit,
+                on_partition,
+            })
         }
         (None, Some(adaptive)) => {
             let fixed = [spec.by.is_some(), spec.scope.is_some(), spec.on_partition.is_some()];
@@ -135,7 +140,7 @@ pub(super) fn build(name: &Name, policy: &model::Policy, figures: Option<&Arc<Fi
             limit,
             shadow: spec.shadow,
             refused,
-            figures: figures.cloned().unwrap_or_default(),
+            figures: context.figures.cloned().unwrap_or_default(),
         })),
         _ => Err(violations.into_vec()),
     }
@@ -165,13 +170,13 @@ impl Policy for Concurrency {
 
     fn request(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
         let permit = match &self.limit {
-            Limit::Fixed { by, limit, on_partition } => {
+            Limit::Fixed { by, group, limit, on_partition } => {
                 if let Some(refusal) = on_partition.refusal(exchange) {
                     return self.refuse(|| refusal);
                 }
-                let key = Partition::of(&self.name, by, exchange).key(IN_FLIGHT);
+                let key = Partition::of(&self.name, group.as_ref(), by, exchange).key(IN_FLIGHT);
                 let acquired = exchange.rates.enter(key, *limit);
-                if acquired.is_none() && exchange.rates.wants_names() {
+                if acquired.is_none() && exchange.rates.wants_names(false) {
                     let by = partition::in_words(by, exchange);
                     exchange.rates.name(KeyName {
                         key,

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use model::{Code, Name};
 use serde::Deserialize;
 
-use super::Policy;
+use super::{Context, Policy};
 use crate::{
     cidr::Cidr,
     exchange::{Exchange, Refusal},
-    state::Figures,
     violations::Violations,
 };
 
@@ -34,7 +33,7 @@ struct Ip {
     deny: Box<[Cidr]>,
 }
 
-pub(super) fn build(name: &Name, policy: &model::Policy, _: Option<&Arc<Figures>>) -> super::Built {
+pub(super) fn build(name: &Name, policy: &model::Policy, _: Context<'_>) -> super::Built {
     let spec: Spec = super::spec(name, policy)?;
     let mut violations = Violations::default();
     if spec.allow.is_empty() && spec.deny.is_empty() {

@@ -14,7 +14,13 @@ use crate::{exchange::Exchange, violations::Violations};
 /// The most parts.
 const PARTS_MAX: usize = 8;
 /// Header names of which the values are not for people to see.
-const SECRET_WORDS: [&str; 7] = ["auth", "cookie", "key", "password", "secret", "session", "token"];
+const SECRET_WORDS: [&str; 14] = [
+    "auth", "bearer", "cookie", "cred", "jwt", "key", "pass", "pin", "pwd", "secret", "session", "sid",
+    "sign", "token",
+];
+/// Kinds of what is gathered for a digest: networks by their bits, which are less than 128 but for those of one address.
+const NETWORK: u8 = 128;
+const NETWORK_OF_ONE: u8 = 5;
 /// The most characters of a header's value that are shown.
 const SHOWN_MAX: usize = 64;
 /// Bytes of a partition's number that clients are shown.
@@ -160,7 +166,8 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    pub(super) fn of(policy: &Name, by: &[Part], exchange: &Exchange<'_>) -> Self {
+    /// Under a policy, or a group's form of it that has counters of its own.
+    pub(super) fn of(policy: &Name, group: Option<&Name>, by: &[Part], exchange: &Exchange<'_>) -> Self {
         let (one, other) = exchange.plan.rate_secret;
         // Gathered first, since a hasher takes one piece sooner than many; each has its kind and length before it, so that no two
         // partitions are the same bytes.
@@ -171,6 +178,9 @@ impl Partition {
             bytes.extend_from_slice(text);
         };
         text(0, policy.as_str().as_bytes());
+        if let Some(group) = group {
+            text(4, group.as_str().as_bytes());
+        }
         for part in by {
             match part.of(exchange) {
                 Value::Text(_, bytes) => text(1, bytes),
@@ -178,8 +188,10 @@ impl Partition {
                     exchange.headers.get_all(name).iter().for_each(|value| text(2, value.as_bytes()));
                     text(3, &[]);
                 }
-                Value::Network(IpAddr::V4(address), bits) => text(bits, &address.octets()),
-                Value::Network(IpAddr::V6(address), bits) => text(bits, &address.octets()),
+                Value::Network(IpAddr::V4(address), bits) => text(NETWORK | bits, &address.octets()),
+                Value::Network(IpAddr::V6(address), bits) => {
+                    text(if bits == 128 { NETWORK_OF_ONE } else { NETWORK | bits }, &address.octets())
+                }
             }
         }
         let digest = SipHasher13::new_with_keys(one, other).hash(&bytes);
@@ -202,6 +214,13 @@ impl Partition {
         let _ = STANDARD.encode_slice(&self.shown.to_be_bytes()[..SHOWN_BYTES], &mut text);
         Shown(text)
     }
+}
+
+/// The group by whose form of a policy requests are counted apart from those of others. Where each caller is counted for himself there is none:
+/// so his count stays when he gets into another group. Elsewhere one counter would have two limits.
+pub(super) fn own_counters(by: &[Part], group: Option<&Name>) -> Option<Name> {
+    let is_himself = by.iter().any(|part| matches!(part, Part::Consumer | Part::Key));
+    group.filter(|_| !is_himself).cloned()
 }
 
 /// A partition as clients are shown it.
@@ -244,7 +263,8 @@ pub(super) fn in_words(by: &[Part], exchange: &Exchange<'_>) -> String {
                     continue;
                 }
                 let value = exchange.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-                words.extend(value.iter().flat_map(|value| value.chars()).take(SHOWN_MAX));
+                let shown = value.iter().flat_map(|value| value.chars()).take(SHOWN_MAX);
+                words.extend(shown.map(|one| if one.is_control() { '\u{fffd}' } else { one }));
             }
         }
     }

@@ -15,7 +15,7 @@ use model::{Code, Name};
 
 use self::{calendar::Calendar, spec::Cost};
 use super::{
-    Policy,
+    Context, Policy,
     partition::{self, Part, Partition},
     refused::Refused,
     scope::OnPartition,
@@ -43,6 +43,8 @@ const QUOTA_NAMED_ONE_OF: u32 = 16;
 struct RateLimit {
     name: Name,
     by: Box<[Part]>,
+    /// The group whose form this is, if its members are not counted each for himself.
+    group: Option<Name>,
     /// Those of the longest windows first: of several that a request breaks, it is told the one that lasts.
     limits: Box<[Limit]>,
     cost: Cost,
@@ -123,23 +125,19 @@ impl Limit {
     fn order(&self) -> u32 {
         match &self.span {
             Span::Window(rule) => rule.window_ms(),
-            Span::Calendar(calendar) => calendar.kind(),
+            Span::Calendar(calendar) => calendar.order(),
         }
     }
 }
 
-pub(super) fn build(name: &Name, policy: &model::Policy, figures: Option<&Arc<Figures>>) -> super::Built {
+pub(super) fn build(name: &Name, policy: &model::Policy, context: Context<'_>) -> super::Built {
     let spec: spec::Spec<spec::Rate> = super::spec(name, policy)?;
-    Ok(Arc::new(spec.compile(name, figures.cloned().unwrap_or_default())?))
+    Ok(Arc::new(spec.compile(name, context)?))
 }
 
-pub(super) fn build_quota(
-    name: &Name,
-    policy: &model::Policy,
-    figures: Option<&Arc<Figures>>,
-) -> super::Built {
+pub(super) fn build_quota(name: &Name, policy: &model::Policy, context: Context<'_>) -> super::Built {
     let spec: spec::Spec<spec::Quota> = super::spec(name, policy)?;
-    Ok(Arc::new(spec.compile(name, figures.cloned().unwrap_or_default())?))
+    Ok(Arc::new(spec.compile(name, context)?))
 }
 
 impl Policy for RateLimit {
@@ -151,8 +149,9 @@ impl Policy for RateLimit {
         if let Some(refusal) = self.on_partition.refusal(exchange) {
             return self.refuse(|| refusal);
         }
-        let partition = Partition::of(&self.name, &self.by, exchange);
+        let partition = Partition::of(&self.name, self.group.as_ref(), &self.by, exchange);
         let cost = self.cost.of_request(exchange.headers);
+        exchange.after.hidden.extend(self.cost.told_later().map(|header| header.name.clone()));
         let counted = exchange.after.charges.len();
         let mut told = fields::Told::new(self.told.is_some() && !self.shadow);
         for (at, limit) in self.limits.iter().enumerate() {
@@ -224,7 +223,7 @@ impl RateLimit {
     }
 
     fn leave_name(&self, limit: &Limit, present: &Present, exchange: &Exchange<'_>) {
-        if exchange.rates.wants_names() {
+        if exchange.rates.wants_names(present.ends_at_s.is_some()) {
             let quota = present.ends_at_s.zip(present.rule.period()).map(|(ends_at_s, period)| QuotaPeriod {
                 number: period,
                 ends_at_s,

@@ -16,7 +16,7 @@ use crate::{
 
 /// The policy `p` of this JSON.
 pub(crate) fn policy(doc: &str) -> Result<Arc<dyn Policy>, Vec<Violation>> {
-    super::build(&Name::new("p").unwrap(), &serde_json::from_str(doc).unwrap(), None)
+    super::build(&Name::new("p").unwrap(), &serde_json::from_str(doc).unwrap(), super::Context::default())
 }
 
 /// A config of these objects, in which a route takes everything.

@@ -21,8 +21,14 @@ struct Holder {
 }
 
 impl Numbers {
-    /// A number for this start of a node, and whether another had it; none if all are of other nodes' newest starts.
-    pub(super) fn give(&mut self, node: NodeId, boot_ms: u64, now: Instant) -> Option<(usize, bool)> {
+    /// A number for this start of a node, and whether another had it; none if all are of other members' newest starts.
+    pub(super) fn give(
+        &mut self,
+        node: NodeId,
+        boot_ms: u64,
+        is_member: impl Fn(NodeId) -> bool,
+        now: Instant,
+    ) -> Option<(usize, bool)> {
         let holder = Holder { node, boot_ms, heard_at: now };
         let of = |holder: &Holder| holder.node == node && holder.boot_ms == boot_ms;
         if let Some(number) = self.holders.iter().position(of) {
@@ -34,6 +40,7 @@ impl Numbers {
         }
         let is_former = |one: &Holder| {
             one.node == node
+                || !is_member(one.node)
                 || self.holders.iter().any(|other| other.node == one.node && other.boot_ms > one.boot_ms)
         };
         let former = self.holders.iter().enumerate().filter(|(_, holder)| is_former(holder));
@@ -71,15 +78,31 @@ mod tests {
     fn each_start_has_a_number_of_its_own_and_the_longest_silent_former_one_loses_it() {
         let (mut numbers, now) = (Numbers::default(), Instant::now());
         let at = |s| now + Duration::from_secs(s);
-        assert_eq!(numbers.give(NodeId(1), 10, at(0)), Some((0, false)));
-        assert_eq!(numbers.give(NodeId(1), 10, at(0)), Some((0, false)));
-        assert_eq!(numbers.give(NodeId(1), 11, at(1)), Some((1, false)));
+        assert_eq!(numbers.give(NodeId(1), 10, |_| true, at(0)), Some((0, false)));
+        assert_eq!(numbers.give(NodeId(1), 10, |_| true, at(0)), Some((0, false)));
+        assert_eq!(numbers.give(NodeId(1), 11, |_| true, at(1)), Some((1, false)));
         for node in 2..64 {
-            assert_eq!(numbers.give(NodeId(node), 1, at(2)), Some((usize::try_from(node).unwrap(), false)));
+            assert_eq!(
+                numbers.give(NodeId(node), 1, |_| true, at(2)),
+                Some((usize::try_from(node).unwrap(), false))
+            );
         }
-        assert_eq!(numbers.give(NodeId(64), 1, at(3)), Some((0, true)), "that of node 1's start before");
-        assert_eq!(numbers.give(NodeId(65), 1, at(3)), None);
-        assert_eq!(numbers.give(NodeId(5), 2, at(3)), Some((5, true)), "a node's own former number");
+        assert_eq!(
+            numbers.give(NodeId(64), 1, |_| true, at(3)),
+            Some((0, true)),
+            "that of node 1's start before"
+        );
+        assert_eq!(numbers.give(NodeId(65), 1, |_| true, at(3)), None);
+        assert_eq!(
+            numbers.give(NodeId(65), 1, |node| node != NodeId(9), at(3)),
+            Some((9, true)),
+            "9 is gone"
+        );
+        assert_eq!(
+            numbers.give(NodeId(5), 2, |_| true, at(3)),
+            Some((5, true)),
+            "a node's own former number"
+        );
         assert_eq!(numbers.starts(None).count(), NUMBERS_MAX);
         assert_eq!(numbers.find(Start { node: NodeId(5), at_ms: 2 }), Some(5));
     }

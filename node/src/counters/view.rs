@@ -88,7 +88,8 @@ impl View {
             let periods = limiter.periods(super::now_us()).map(|known| known.key);
             let used: HashSet<_> = counted.chain(in_flight).chain(periods).collect();
             seen.names.retain(|key, _| used.contains(key));
-            let surplus = seen.names.len().saturating_sub(NAMES_MAX);
+            // Some more, so that this is not done again for the next.
+            let surplus = seen.names.len().saturating_sub(NAMES_MAX / 4 * 3);
             let any: Vec<_> = seen.names.keys().copied().take(surplus).collect();
             any.iter().for_each(|key| drop(seen.names.remove(key)));
         }
@@ -153,9 +154,14 @@ impl View {
     /// What is to be agreed on of quotas besides what was: this node's own counts, and those it has heard of nodes that are not there to
     /// report them.
     pub(crate) fn unreported(&self, agreed: &AllAgreed) -> Vec<Agreed> {
+        // Before the lock, which whoever hears other nodes waits for: it looks at the whole table.
+        let known: Vec<PeriodCount> = self.rates.limiter().periods(super::now_us()).collect();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         self.take_names(&mut seen);
-        let known = self.rates.limiter().periods(super::now_us());
+        let known = known.into_iter();
+        // Of more keys than are agreed on, nothing is told again and again.
+        let may_be = |known: &PeriodCount| !agreed.is_full() || agreed.get(known.key.get()).is_some();
+        let known = known.filter(may_be);
         known.filter_map(|known| self.unreported_of(&known, &seen, agreed.get(known.key.get()))).collect()
     }
 
@@ -175,11 +181,12 @@ impl View {
             (!is_there).then_some((*start, peer.admitted))
         });
         let before = |start: &Start| agreed.and_then(|agreed| agreed.counts.get(start).copied()).unwrap_or(0);
+        let is_added_up = |start: &Start| agreed.is_some_and(|agreed| agreed.is_added_up(*start));
         let counts: BTreeMap<Start, u64> = [own]
             .into_iter()
             .chain(heard)
             .map(|(start, count)| (start, u64::from(count)))
-            .filter(|(start, count)| *count > before(start))
+            .filter(|(start, count)| *count > before(start) && !is_added_up(start))
             .collect();
         if counts.is_empty() {
             return None;
@@ -203,10 +210,13 @@ impl View {
 
     /// Lets go of the keys of quotas' periods that are over.
     pub(crate) fn end_periods(&self) {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now_s = super::now_us() / 1_000_000;
+        let quotas: HashMap<_, _> = {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.names.values().filter_map(|name| Some((name.key, name.quota?))).collect()
+        };
         self.rates.limiter().end_periods(|key, number| {
-            let quota = seen.names.get(&key).and_then(|name| name.quota);
+            let quota = quotas.get(&key);
             match quota.filter(|quota| quota.number == number) {
                 Some(quota) => quota.ends_at_s + OVER_S < now_s,
                 // No period is longer than a month.

@@ -86,7 +86,9 @@ fn what_a_target_bears_is_found_out() {
     // What was found out stays when the policy changes.
     let narrower: model::Policy =
         serde_json::from_str(r#"{"type":"concurrency","adaptive":{"min":1,"max":30}}"#).unwrap();
-    let changed = build(&Name::new("p").unwrap(), &narrower, built.figures()).unwrap();
+    let changed =
+        build(&Name::new("p").unwrap(), &narrower, Context { figures: built.figures(), group: None })
+            .unwrap();
     assert!((20..=30).contains(&node.in_flight(&*changed, 100).len()));
 }
 

@@ -51,14 +51,21 @@ impl Calendar {
         self.limit
     }
 
-    /// What tells its keys from those of periods of another length.
+    /// What tells its keys from those of windows, and of periods of another length or in another time zone.
     pub(super) fn kind(&self) -> u32 {
-        let length = match self.length {
+        let name = self.zone.iana_name().unwrap_or_default().bytes();
+        // Few are used together, so that this tells them apart as well as anything.
+        let zone = name.fold(0_u32, |mixed, byte| mixed.wrapping_mul(31).wrapping_add(byte.into()));
+        1 << 31 | self.order() << 28 | zone >> 4
+    }
+
+    /// The longer ones have more.
+    pub(super) fn order(&self) -> u32 {
+        match self.length {
             Length::Day => 1,
             Length::Week => 2,
             Length::Month => 3,
-        };
-        1 << 31 | length
+        }
     }
 
     /// The period at this time.

@@ -16,11 +16,11 @@ use super::{
 use crate::{
     after::CostHeader,
     policy::{
-        partition::By,
+        Context,
+        partition::{By, own_counters},
         refused::RefusalSpec,
         scope::{Counting, OnPartition},
     },
-    state::Figures,
     violations::Violations,
 };
 
@@ -194,7 +194,7 @@ impl<A: Written> Spec<A> {
     pub(super) fn compile(
         self,
         name: &Name,
-        figures: Arc<Figures>,
+        context: Context<'_>,
     ) -> Result<RateLimit, Vec<model::Violation>> {
         let path = format!("policies.{name}");
         let mut violations = Violations::default();
@@ -237,6 +237,7 @@ impl<A: Written> Spec<A> {
         match (cost, refusal) {
             (Some(cost), Some(refused)) if violations.len() == 0 => Ok(RateLimit {
                 name: name.clone(),
+                group: own_counters(&by, context.group),
                 told: self.headers.then(|| fields::Policy::new(&limits, !by.is_empty())),
                 by,
                 limits: limits.into(),
@@ -244,7 +245,7 @@ impl<A: Written> Spec<A> {
                 on_partition: self.on_partition.unwrap_or_default(),
                 shadow: self.shadow,
                 refused,
-                figures,
+                figures: context.figures.cloned().unwrap_or_default(),
             }),
             _ => Err(violations.into_vec()),
         }

@@ -57,6 +57,7 @@ impl Node {
         let refused = run_under(&self.world, &self.plan, policy, prepared, |exchange| {
             after.headers.clone_from(&exchange.after.headers);
             after.charges.clone_from(&exchange.after.charges);
+            after.hidden.clone_from(&exchange.after.hidden);
         });
         Outcome { refused: refused.err(), after }
     }
@@ -294,6 +295,30 @@ fn groups_have_limits_of_their_own_and_a_change_loses_no_count() {
     assert_eq!((admits(&plan, &[], 9), admits(&plan, &["gold"], 9)), (2, 0));
     let (_, figures) = plan.figures().next().unwrap();
     assert_eq!(figures.sums()[0], 14, "of all forms, before and after");
+}
+
+#[test]
+fn a_form_for_a_group_has_counters_of_its_own_where_callers_are_not_counted_each_for_himself() {
+    let node = Node::new();
+    let objects = [
+        (Kind::Policy, "p", r#"{"type":"rate-limit","by":"address","limit":{"requests":2,"per":"1m"}}"#),
+        (Kind::Group, "gold", r#"{"policies":{"p":{"limits":{"minute":{"requests":5,"per":"1m"}}}}}"#),
+    ];
+    let plan = Plan::empty().install(&config(&objects)).unwrap();
+    let policy: &Grouped = &plan.policies[&name("p")];
+    assert_eq!(node.admits(policy.of(&[name("gold")]), 9, |_| ()), 5, "limits in the place of limit");
+    assert_eq!(node.admits(policy.of(&[]), 9, |_| ()), 2);
+}
+
+#[test]
+fn a_number_that_is_too_large_is_the_most_that_is_believed() {
+    let header =
+        crate::after::CostHeader { name: http::HeaderName::from_static("x-cost"), default: 1, max: 9 };
+    let mut headers = HeaderMap::new();
+    for (text, cost) in [("3", 3), ("99999999999", 9), ("-1", 1), ("1e3", 1), (" 4 ", 4)] {
+        headers.append("x-cost", text.parse().unwrap());
+        assert_eq!(header.read(&headers), cost, "{text}, which is the last");
+    }
 }
 
 #[test]
