@@ -3,10 +3,11 @@
 #![cfg_attr(feature = "libfuzzer", no_main)]
 
 use chitchat::{ChitchatMessage, Deserializable, Serializable};
+use limits::wire;
 use model::{NodeId, cluster::GossipKey};
 use phalanx_fuzz::Input;
 
-use seal::{Boot, Drop, Keyring, Opener, Sealer};
+use seal::{Boot, Drop, Keyring, Kind, Opener, Sealer};
 
 // `node` is a program, not a library: its files are compiled here once more.
 #[allow(dead_code, missing_docs)]
@@ -22,6 +23,7 @@ const CLUSTER: &str = "00112233445566778899aabbccddeeff";
 
 phalanx_fuzz::target!(|data| {
     message(data);
+    counters(data);
     let (mut input, mut world) = (Input(data), World::new());
     while !input.is_empty() {
         world.step(&mut input);
@@ -37,6 +39,15 @@ fn message(bytes: &[u8]) {
         assert_eq!(written.len(), message.serialized_len());
         let read = ChitchatMessage::deserialize(&mut &written[..]);
         assert_eq!(read.ok().as_ref(), Some(&message), "it is read otherwise");
+    }
+}
+
+/// Records of rate limits are read without harm, and written as they were, but for rates, of which half the bits are told.
+fn counters(bytes: &[u8]) {
+    match wire::decode(bytes) {
+        Ok(wire::Body::Records(records)) => assert_eq!(wire::encode(&records).len(), bytes.len()),
+        Ok(wire::Body::Gauges(records)) => assert_eq!(wire::encode_gauges(&records), bytes),
+        Err(_) => {}
     }
 }
 
@@ -78,11 +89,11 @@ impl World {
         let keyring = Keyring::new(CLUSTER, &keys);
         let nodes = [0, 1].map(|node| {
             let boot = Boot::new(1_000);
-            let mut sealer = Sealer::new(id(node), boot);
+            let mut sealer = Sealer::new(Kind::Gossip, id(node), boot);
             sealer.rekey(&keyring);
             Node { sealer, boot, counter: 0, is_member: true, believed: None }
         });
-        Self { keys, keyring, nodes, opener: Opener::default(), sent: Vec::new() }
+        Self { keys, keyring, nodes, opener: Opener::new(Kind::Gossip), sent: Vec::new() }
     }
 
     fn step(&mut self, input: &mut Input<'_>) {
@@ -126,7 +137,7 @@ impl World {
         let nodes = &self.nodes;
         let is_member = |node| (0..nodes.len()).any(|at| id(at) == node && nodes[at].is_member);
         let opened = self.opener.open(&self.keyring, &mut datagram, is_member);
-        opened.map(|(node, body)| (node, body.to_vec()))
+        opened.map(|opened| (opened.from, opened.body.to_vec()))
     }
 
     /// What must become of one that was sent and not changed.
@@ -184,7 +195,7 @@ impl World {
         let node = &mut self.nodes[node];
         node.boot = Boot::new(1_000 + u64::from(started));
         node.counter = 0;
-        node.sealer = Sealer::new(node_id, node.boot);
+        node.sealer = Sealer::new(Kind::Gossip, node_id, node.boot);
         node.sealer.rekey(&self.keyring);
     }
 

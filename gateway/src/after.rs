@@ -129,6 +129,7 @@ impl After {
             settle(&self.charges, headers, rates, now_us());
         }
         self.hidden.iter().for_each(|name| drop(headers.remove(name)));
+        headers.reserve(self.headers.len());
         let mut set = SmallVec::<[HeaderName; 4]>::new();
         for (name, value) in self.headers {
             if set.contains(&name) {

@@ -11,6 +11,7 @@ use futures::stream;
 use model::{
     Change, Kind, Name, NodeId, Op, Outcome, Revision,
     cluster::{AdminToken, ClusterChange, Founding, GossipKey, Node, Role, Secret},
+    usage::{Start, Used},
 };
 use openraft::{
     EntryPayload, RaftLogReader, RaftSnapshotBuilder,
@@ -107,6 +108,7 @@ async fn reopen(dir: &Path) -> Result<Storage, Error> {
 fn same(storage: &Storage, as_before: &State) {
     assert_eq!(*storage.config().borrow().as_ref(), as_before.config);
     assert_eq!(*storage.cluster().borrow(), as_before.cluster);
+    assert!(storage.usage().borrow().iter().eq(as_before.usage.iter()));
     assert_eq!(storage.state_machine.applied().borrow().unwrap(), as_before.applied.unwrap().index);
 }
 
@@ -165,6 +167,43 @@ async fn what_was_acknowledged_is_there_after_a_crash() {
         }
     }
     drop(storage);
+}
+
+/// What a node has counted of a month's quota.
+fn usage(index: u64, key: u64, count: u64) -> Entry {
+    let used = Used {
+        key,
+        period: 400_000,
+        ends_at_s: 400_744 * 3_600,
+        policy: "monthly".into(),
+        limit_name: String::new(),
+        by: "consumer acme".into(),
+        limit: 100,
+        counts: [(Start { node: NodeId(1), at_ms: 7 }, count)].into(),
+    };
+    let mut entry = entry(index, None, Command::Usage(vec![used]));
+    if let EntryPayload::Normal(request) = &mut entry.payload {
+        request.at_ms = 400_100 * 3_600_000;
+    }
+    entry
+}
+
+#[tokio::test]
+async fn what_was_used_of_quotas_is_there_after_a_start_and_in_snapshots() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut storage = Storage::open(dir.path()).unwrap();
+    let entries =
+        [history(), vec![usage(4, 9, 5), usage(5, 8, 1), usage(6, 9, 30), usage(7, 9, 20)]].concat();
+    write(&mut storage, entries.clone()).await;
+    let expected = expected(&entries);
+    assert_eq!(expected.usage.get(9).unwrap().sum(), 30);
+    same(&storage, &expected);
+    drop(storage);
+    let mut storage = reopen(dir.path()).await.unwrap();
+    same(&storage, &expected);
+    let built = storage.state_machine.build_snapshot().await.unwrap();
+    let read = built.snapshot.read().unwrap();
+    assert!(read.usage.iter().eq(expected.usage.iter()));
 }
 
 #[tokio::test]
