@@ -207,6 +207,11 @@ impl Partition {
         NonZeroU64::new(bits ^ (bits >> 31)).unwrap_or(NonZeroU64::MIN)
     }
 
+    /// What clients are shown of it, as a number.
+    pub(super) fn number(&self) -> u64 {
+        self.shown
+    }
+
     /// What clients are shown of it, in base64: enough to tell partitions apart, and nothing of the counter's key.
     pub(super) fn shown(&self) -> Shown {
         let mut text = [b'A'; Shown::BYTES];

@@ -180,7 +180,7 @@ impl Policy for RateLimit {
         }
         self.figures.admit();
         if let Some(now) = told.value() {
-            let policy = self.told.as_ref().and_then(|policy| policy.value(&partition.shown()));
+            let policy = self.told.as_ref().and_then(|policy| policy.value(&partition));
             exchange.after.headers.extend(policy.map(|value| (fields::RATELIMIT_POLICY, value)));
             exchange.after.headers.push((fields::RATELIMIT, now));
         }
@@ -211,7 +211,7 @@ impl RateLimit {
         refusal.headers.push((http::header::RETRY_AFTER, HeaderValue::from(after_s)));
         if let Some(policy) = &self.told {
             let fields = [
-                (fields::RATELIMIT_POLICY, policy.value(&partition.shown())),
+                (fields::RATELIMIT_POLICY, policy.value(partition)),
                 (fields::RATELIMIT, fields::used_up(limit, after_s)),
             ];
             refusal.headers.extend(fields.into_iter().filter_map(|(name, value)| Some((name, value?))));

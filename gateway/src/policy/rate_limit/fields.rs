@@ -2,13 +2,16 @@
 //!
 //! They are made for each response, so with as little as can be: what never changes is made once, and a value takes one allocation.
 
-use std::cell::Cell;
+use std::{
+    cell::{Cell, RefCell},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::Limit;
-use crate::policy::partition::Shown;
+use crate::policy::partition::{Partition, Shown};
 
 pub(super) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 pub(super) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -16,9 +19,21 @@ pub(super) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) const QUOTA_EXCEEDED: (&str, &str) =
     ("https://iana.org/assignments/http-problem-types#quota-exceeded", "A quota is exceeded");
 
+/// Values of `RateLimit-Policy` that a thread keeps, since callers come again.
+const KEPT: usize = 64;
+
+/// A value that was made: for which policy, and which partition.
+type Kept = (u64, u64, HeaderValue);
+
+thread_local! {
+    static KEPT_VALUES: RefCell<[Option<Kept>; KEPT]> = const { RefCell::new([const { None }; KEPT]) };
+}
+
 /// `RateLimit-Policy` but for the partition: each limit with its quota, and its window where that is of whole seconds.
 #[derive(Debug)]
 pub(super) struct Policy {
+    /// Unlike that of any other in this process.
+    id: u64,
     text: Box<[u8]>,
     /// Where the partition goes.
     holes: Box<[usize]>,
@@ -41,11 +56,28 @@ impl Policy {
                 text.push(b':');
             }
         }
-        Self { text: text.into(), holes: holes.into() }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { id: NEXT.fetch_add(1, Relaxed), text: text.into(), holes: holes.into() }
     }
 
     /// With this partition.
-    pub(super) fn value(&self, partition: &Shown) -> Option<HeaderValue> {
+    pub(super) fn value(&self, partition: &Partition) -> Option<HeaderValue> {
+        let number = partition.number();
+        KEPT_VALUES.with_borrow_mut(|kept| {
+            #[expect(clippy::cast_possible_truncation, reason = "any place is as good")]
+            let place = &mut kept[(number ^ self.id) as usize % KEPT];
+            match place {
+                Some((id, of, value)) if *id == self.id && *of == number => Some(value.clone()),
+                _ => {
+                    let value = self.make(&partition.shown())?;
+                    *place = Some((self.id, number, value.clone()));
+                    Some(value)
+                }
+            }
+        })
+    }
+
+    fn make(&self, partition: &Shown) -> Option<HeaderValue> {
         let mut text = self.text.to_vec();
         for hole in &self.holes {
             text[*hole..*hole + Shown::BYTES].copy_from_slice(partition.as_bytes());
