@@ -17,7 +17,10 @@ use std::{
 
 use gateway::{Pushers, RateLimits};
 use limits::{Settled, wire};
-use model::{NodeId, Usage, usage::Used as Agreed};
+use model::{
+    NodeId, Usage,
+    usage::{Start, Used as Agreed},
+};
 use tokio::sync::watch;
 
 use self::{metrics::Metrics, numbers::Numbers};
@@ -48,6 +51,8 @@ pub(crate) struct Counters {
     /// What was used of quotas, as the nodes have agreed on it, and how much of that the limiter knows.
     usage: Option<watch::Receiver<Usage>>,
     seeded: Usage,
+    /// Starts of nodes that have got a number since.
+    arrived: Vec<Start>,
     /// Till then nobody can have been heard yet, and this node takes the others to be there.
     began_at: Instant,
     members: BTreeSet<NodeId>,
@@ -91,6 +96,7 @@ impl Counters {
             metrics: Metrics::new(registry)?,
             usage: None,
             seeded: Usage::default(),
+            arrived: Vec::new(),
             began_at: now,
             members: BTreeSet::new(),
             poll_at: None,
@@ -143,9 +149,11 @@ impl Counters {
                 let given = self.numbers.give(from, boot_ms, |node| members.contains(&node), now);
                 if let Some((number, true)) = given {
                     self.pushers.counts.forget(number);
+                    // Whoever had it before is known from now on by what was agreed on alone.
+                    self.seeded = Usage::default();
                 }
                 // What was agreed on of this start is told with what it says itself from now on.
-                self.seeded = Usage::default();
+                self.arrived.push(Start { node: from, at_ms: boot_ms });
                 self.view.look(self.numbers.starts(now.checked_sub(HEARD_FOR)));
                 if given.is_none() {
                     tracing::warn!(node = %from, "too many nodes: what this one counts is not heard");
@@ -261,10 +269,15 @@ impl Counters {
         let Some(usage) = &self.usage else { return };
         let usage = usage.borrow().clone();
         let unseeded = self.pushers.counts.take_unseeded();
-        if usage.is_same(&self.seeded) && unseeded.is_empty() {
+        if usage.is_same(&self.seeded) && unseeded.is_empty() && self.arrived.is_empty() {
             return;
         }
         let mut keys = usage.changed_since(&self.seeded);
+        let arrived = std::mem::take(&mut self.arrived);
+        let has_arrived = |used: &&Arc<Agreed>| arrived.iter().any(|start| used.counts.contains_key(start));
+        if !arrived.is_empty() {
+            keys.extend(usage.iter().filter(has_arrived).map(|used| used.key));
+        }
         keys.extend(unseeded.iter().map(|key| key.get()));
         let (me, now_us) = (self.view.start(), now_us());
         let present = |used: &&Arc<Agreed>| used.ends_at_s > now_us / 1_000_000;

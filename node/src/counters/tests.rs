@@ -1,7 +1,5 @@
 use limits::{Decision, Record, Rule};
 
-use model::usage::Start;
-
 use super::*;
 
 /// So many a day, since the clock is the real one.
