@@ -363,6 +363,10 @@ impl Limiter {
 /// Whether the slot's epoch is over: it is old, a peer has spoken since, a window has ended, or the clock was set back.
 fn is_over(slot: &Slot, rule: Rule, now: Tick, now_us: u64) -> bool {
     let age_us = now.after_us(Tick(slot.began.load(Relaxed)));
+    if age_us < 0 && age_us.unsigned_abs() < LATE_US_MAX {
+        // Another thread that was not held has begun it.
+        return false;
+    }
     let is_old =
         age_us.unsigned_abs() >= EPOCH_US || slot.has(STALE) && age_us.unsigned_abs() >= EPOCH_MIN_US;
     let ahead = slot.count().window.wrapping_sub(rule.window(now_us).0);
