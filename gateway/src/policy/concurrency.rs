@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{
     Context, Policy,
     partition::{self, By, Part, Partition, own_counters},
-    refused::{RefusalSpec, Refused},
+    refused::{self, RefusalSpec, Refused},
     scope::{Counting, OnPartition},
 };
 use crate::{
@@ -211,14 +211,8 @@ impl Policy for Concurrency {
 }
 
 impl Concurrency {
-    /// Refuses, or, where the policy only watches, notes that it would.
     fn refuse(&self, refusal: impl FnOnce() -> Refusal) -> Result<(), Refusal> {
-        if self.shadow {
-            self.figures.would_refuse();
-            return Ok(());
-        }
-        self.figures.refuse();
-        Err(refusal())
+        refused::refuse(&self.figures, self.shadow, refusal)
     }
 
     fn too_many(&self) -> Refusal {

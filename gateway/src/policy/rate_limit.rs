@@ -17,7 +17,7 @@ use self::{calendar::Calendar, spec::Cost};
 use super::{
     Context, Policy,
     partition::{self, Part, Partition},
-    refused::Refused,
+    refused::{self, Refused},
     scope::OnPartition,
 };
 use crate::{
@@ -193,14 +193,8 @@ impl Policy for RateLimit {
 }
 
 impl RateLimit {
-    /// Refuses, or, where the policy only watches, notes that it would.
     fn refuse(&self, refusal: impl FnOnce() -> Refusal) -> Result<(), Refusal> {
-        if self.shadow {
-            self.figures.would_refuse();
-            return Ok(());
-        }
-        self.figures.refuse();
-        Err(refusal())
+        refused::refuse(&self.figures, self.shadow, refusal)
     }
 
     /// What is told whoever is refused by the limit at this place.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::{
     exchange::{Form, Refusal},
     plan::changes,
+    state::Figures,
     violations::Violations,
 };
 
@@ -40,6 +41,20 @@ pub(super) struct Refused {
     detail: Cow<'static, str>,
     form: Form,
     headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Refuses, or, where a policy only watches, notes that it would.
+pub(super) fn refuse(
+    figures: &Figures,
+    only_watches: bool,
+    refusal: impl FnOnce() -> Refusal,
+) -> Result<(), Refusal> {
+    if only_watches {
+        figures.would_refuse();
+        return Ok(());
+    }
+    figures.refuse();
+    Err(refusal())
 }
 
 impl Refused {
