@@ -34,9 +34,9 @@ use self::{
     directory::Directory,
     reader::Reader,
     seal::Boot,
-    transport::{Counters, Heard, Members, Sealed, made_up},
+    transport::{Heard, Members, Metrics, Sealed, made_up},
 };
-use crate::{counters::Counters as RateCounters, identity};
+use crate::{counters::Counters, identity};
 
 /// Between rounds; in each, a node gossips with three others.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -109,7 +109,7 @@ pub(crate) struct PeerFacts {
 pub(crate) struct Gossip {
     announced: watch::Sender<Facts>,
     peers: Arc<ArcSwap<Vec<PeerFacts>>>,
-    counters: Counters,
+    metrics: Metrics,
     closed: watch::Receiver<Option<String>>,
     address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -128,11 +128,11 @@ impl Gossip {
         socket: UdpSocket,
         cluster: watch::Receiver<Arc<Cluster>>,
         facts: Facts,
-        rates: RateCounters,
+        rates: Counters,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let boot = Boot::new(started_ms(data)?);
-        let counters = Counters::new(registry).context("gossip metrics")?;
+        let metrics = Metrics::new(registry).context("gossip metrics")?;
         let address = socket.local_addr().context("the gossip socket")?;
         let heard = Heard::default();
         let mut directory = Directory::new(node_id, cluster_id, address, cluster);
@@ -140,13 +140,13 @@ impl Gossip {
         let (who, members) = ((node_id, boot), directory.members.clone());
         rates.view().set_start(Start { node: node_id, at_ms: boot.started_ms });
         let (reader, messages) =
-            Reader::new(socket.clone(), who, members, counters.clone(), heard.clone(), rates);
+            Reader::new(socket.clone(), who, members, metrics.clone(), heard.clone(), rates);
         let transport = Sealed {
             socket,
             node: node_id,
             boot,
             members: directory.members.clone(),
-            counters: counters.clone(),
+            metrics: metrics.clone(),
             heard: heard.clone(),
             messages: Mutex::new(Some(messages)),
         };
@@ -193,7 +193,7 @@ impl Gossip {
             // It ends by itself where chitchat has ended.
             reading.abort();
         });
-        Ok(Self { announced, peers, counters, closed, address, stop, task })
+        Ok(Self { announced, peers, metrics, closed, address, stop, task })
     }
 
     /// Says this about the node from now on; others hear it within a few hundred milliseconds.
@@ -212,7 +212,7 @@ impl Gossip {
 
     /// How many datagrams were dropped, by reason.
     pub(crate) fn dropped(&self) -> Vec<(&'static str, u64)> {
-        self.counters.dropped()
+        self.metrics.dropped()
     }
 
     /// Where its socket is bound.

@@ -34,7 +34,7 @@ pub(super) struct Reader {
     gossip: Opener,
     counted: Opener,
     outlet: Outlet,
-    figures: transport::Counters,
+    metrics: transport::Metrics,
     heard: Heard,
     messages: mpsc::Sender<std::io::Result<(NodeId, ChitchatMessage)>>,
     counters: Counters,
@@ -47,7 +47,7 @@ impl Reader {
         socket: Arc<UdpSocket>,
         (node, boot): (NodeId, Boot),
         members: Arc<ArcSwap<Members>>,
-        figures: transport::Counters,
+        metrics: transport::Metrics,
         heard: Heard,
         counters: Counters,
     ) -> (Self, Messages) {
@@ -59,7 +59,7 @@ impl Reader {
             version: 0,
             gossip: Opener::new(Kind::Gossip),
             counted: Opener::new(Kind::Counters),
-            figures,
+            metrics,
             heard,
             messages,
             counters,
@@ -104,9 +104,9 @@ impl Reader {
     /// Takes a datagram, or counts why not.
     fn take(&mut self, length: usize, from: std::net::SocketAddr) {
         match self.open(length, from) {
-            Ok(()) => self.figures.received.inc(),
+            Ok(()) => self.metrics.received.inc(),
             Err(reason) => {
-                self.figures.drop(reason);
+                self.metrics.drop(reason);
                 tracing::debug!(%from, reason = reason.as_str(), "a gossip datagram was dropped");
             }
         }

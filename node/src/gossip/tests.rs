@@ -49,7 +49,7 @@ impl Ring {
         let data = self.data[data].path();
         let watch = self.cluster.subscribe();
         let registry = Registry::new();
-        let rates = RateCounters::of_few(&registry);
+        let rates = Counters::of_few(&registry);
         Gossip::start(id, "c", data, socket, watch, facts("starting"), rates, &registry).await.unwrap()
     }
 }

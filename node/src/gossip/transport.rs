@@ -47,15 +47,15 @@ pub(super) struct Contact {
 
 /// What went over the wire, for `/metrics`.
 #[derive(Clone)]
-pub(super) struct Counters {
+pub(super) struct Metrics {
     sent: IntCounter,
     pub(super) received: IntCounter,
     dropped: IntCounterVec,
 }
 
-impl Counters {
+impl Metrics {
     pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counters = Self {
+        let metrics = Self {
             sent: IntCounter::new("phalanx_gossip_sent_total", "Gossip datagrams sent.")?,
             received: IntCounter::new("phalanx_gossip_received_total", "Gossip datagrams taken.")?,
             dropped: IntCounterVec::new(
@@ -63,13 +63,13 @@ impl Counters {
                 &["reason"],
             )?,
         };
-        registry.register(Box::new(counters.sent.clone()))?;
-        registry.register(Box::new(counters.received.clone()))?;
-        registry.register(Box::new(counters.dropped.clone()))?;
+        registry.register(Box::new(metrics.sent.clone()))?;
+        registry.register(Box::new(metrics.received.clone()))?;
+        registry.register(Box::new(metrics.dropped.clone()))?;
         for reason in Drop::ALL {
-            counters.dropped.with_label_values(&[reason.as_str()]);
+            metrics.dropped.with_label_values(&[reason.as_str()]);
         }
-        Ok(counters)
+        Ok(metrics)
     }
 
     pub(super) fn dropped(&self) -> Vec<(&'static str, u64)> {
@@ -101,7 +101,7 @@ pub(super) struct Sealed {
     pub(super) node: NodeId,
     pub(super) boot: Boot,
     pub(super) members: Arc<ArcSwap<Members>>,
-    pub(super) counters: Counters,
+    pub(super) metrics: Metrics,
     pub(super) heard: Heard,
     /// What the reader has opened; taken by the end.
     pub(super) messages: Mutex<Option<Messages>>,
@@ -117,7 +117,7 @@ impl Transport for Sealed {
         Ok(Box::new(End {
             outlet: Outlet::new(Kind::Gossip, self.node, self.boot, self.socket.clone(), self.heard.clone()),
             members: self.members.clone(),
-            counters: self.counters.clone(),
+            metrics: self.metrics.clone(),
             messages: messages.context("gossip is opened once")?,
         }))
     }
@@ -126,7 +126,7 @@ impl Transport for Sealed {
 struct End {
     outlet: Outlet,
     members: Arc<ArcSwap<Members>>,
-    counters: Counters,
+    metrics: Metrics,
     messages: Messages,
 }
 
@@ -136,14 +136,14 @@ impl Socket for End {
         let Some(node) = node_of(to) else { return Ok(()) };
         let body = message.serialize_to_vec();
         if body.len() + ADDED_BYTES > DATAGRAM_BYTES_MAX {
-            self.counters.drop(Drop::Size);
+            self.metrics.drop(Drop::Size);
             return Ok(());
         }
         let members = self.members.load_full();
         let Some(datagram) = self.outlet.seal(&members, &body) else { return Ok(()) };
         let Some(address) = self.outlet.address(&members, node) else { return Ok(()) };
         match self.outlet.socket.send_to(&datagram, address).await {
-            Ok(_) => self.counters.sent.inc(),
+            Ok(_) => self.metrics.sent.inc(),
             // A peer that is down or cut off is what gossip is there to notice.
             Err(error) => tracing::debug!(%node, %address, %error, "gossip was not sent"),
         }
