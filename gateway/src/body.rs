@@ -16,6 +16,14 @@ use crate::{
     access::Note, after::Permit, connection::Connection, timer, upstream::pool::Lease, worker::Worker,
 };
 
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// Its connection did, or the one who sends it.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
 /// A response's body on its way to the client. With its end ends the exchange.
 pub(crate) struct ResponseBody {
     source: Source,
@@ -94,17 +102,19 @@ impl Drop for Ending {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let frame = match &mut this.source {
             Source::Full(bytes) if bytes.is_empty() => None,
             Source::Full(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Source::Upstream(body, _) => std::task::ready!(Pin::new(body).poll_frame(cx)),
+            Source::Upstream(body, _) => {
+                std::task::ready!(Pin::new(body).poll_frame(cx)).map(|frame| Ok(frame?))
+            }
         };
         if let Some((exchange, Ok(frame))) = this.exchange.as_mut().zip(frame.as_ref()) {
             exchange.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);

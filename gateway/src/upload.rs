@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::{headers, timer};
+use crate::{body::BodyError, headers, timer};
 
 /// The most bytes of a body that nobody wants that are read, so that its connection can be kept.
 const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
@@ -121,16 +121,17 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Incoming(body, progress) => {
-                let mut frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
+                let mut frame =
+                    std::task::ready!(Pin::new(&mut *body).poll_frame(cx)).map(|frame| Ok(frame?));
                 if let Some(Ok(frame)) = &mut frame {
                     let more = frame.data_ref().map_or(0, |data| data.len() as u64);
                     progress.bytes.set(progress.bytes.get() + more);
