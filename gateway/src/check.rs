@@ -2,7 +2,12 @@
 
 use model::{Change, Config, Kind, Name, Op, Violation};
 
-use crate::{install, plan::upstream::TargetHost, policy, violations::Violations};
+use crate::{
+    install,
+    plan::{transport, upstream::TargetHost},
+    policy,
+    violations::Violations,
+};
 
 /// Every violation that `change` would bring into `config` and that only the data plane knows: policy bodies, groups'
 /// overrides of them, patterns, rewrites, header names, addresses. In time proportional to the change, but for policies,
@@ -52,6 +57,7 @@ fn check_upstream(after: &Config, name: &Name, violations: &mut Violations) {
             violations.add(format!("upstreams.{name}.targets[{index}].address"), message);
         }
     }
+    violations.extend(transport::check(name, &entry.spec));
 }
 
 fn check_policy(after: &Config, name: &Name, violations: &mut Violations) {

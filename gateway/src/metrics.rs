@@ -15,7 +15,7 @@ use prometheus::{
     proto::{Bucket, Counter as ProtoCounter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 
-use crate::plan::Plan;
+use crate::{plan::Plan, upstream::connect::Unconnected};
 
 /// Upper bounds of the duration histogram, in microseconds.
 const BOUNDS_US: [u64; 14] = [
@@ -66,6 +66,7 @@ pub(crate) struct Metrics {
     pub(crate) connections_refused: Count,
     pub(crate) upstream_failures: Count,
     pub(crate) upstream_connections_total: Count,
+    unconnected: [Count; Unconnected::REASONS.len()],
     pub(crate) retries: Count,
     pub(crate) ejections: Count,
     pub(crate) tunnels: Count,
@@ -85,6 +86,11 @@ impl Metrics {
     /// A head was answered with this status that never became a request, so that there is no time to count.
     pub(crate) fn refused_head(&self, status: http::StatusCode) {
         self.requests[class(status)].add(1);
+    }
+
+    /// There is no connection to a target, for this reason.
+    pub(crate) fn unconnected(&self, why: &Unconnected) {
+        self.unconnected[why.reason()].add(1);
     }
 
     /// A request was refused by the gateway itself.
@@ -163,6 +169,8 @@ const COUNTERS: [(&str, &str, Read); 9] = [
 const CONNECTIONS: (&str, &str) = ("phalanx_connections", "Connections of clients now.");
 const REQUESTS: (&str, &str) = ("phalanx_requests_total", "Requests answered, by class of status.");
 const REFUSALS: (&str, &str) = ("phalanx_refusals_total", "Requests the gateway itself refused, by code.");
+const UNCONNECTED: (&str, &str) =
+    ("phalanx_upstream_connect_failures_total", "Connections to targets that did not come to be, by reason.");
 const DURATION: (&str, &str) =
     ("phalanx_request_duration_seconds", "From a request's head to the end of its response's body.");
 
@@ -175,6 +183,7 @@ impl Collected {
             desc(CONNECTIONS, None)?,
             desc(REQUESTS, Some("class"))?,
             desc(REFUSALS, Some("code"))?,
+            desc(UNCONNECTED, Some("reason"))?,
             desc(DURATION, None)?,
         ];
         for (name, help, _) in COUNTERS {
@@ -220,6 +229,10 @@ impl Collector for Collected {
             .iter()
             .enumerate()
             .map(|(at, code)| counter(&[("code", code.as_str())], self.sum(|worker| &worker.refusals[at])));
+        let unconnected = Unconnected::REASONS
+            .iter()
+            .enumerate()
+            .map(|(at, reason)| counter(&[("reason", reason)], self.sum(|worker| &worker.unconnected[at])));
         let mut connections = Metric::default();
         let mut gauge = Gauge::default();
         gauge.set_value(self.sum(|worker| &worker.connections) as f64);
@@ -228,6 +241,7 @@ impl Collector for Collected {
             family(CONNECTIONS, MetricType::GAUGE, vec![connections]),
             family(REQUESTS, MetricType::COUNTER, classes.collect()),
             family(REFUSALS, MetricType::COUNTER, codes.collect()),
+            family(UNCONNECTED, MetricType::COUNTER, unconnected.collect()),
             family(DURATION, MetricType::HISTOGRAM, vec![self.duration()]),
         ];
         for (name, help, read) in COUNTERS {

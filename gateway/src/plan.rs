@@ -13,6 +13,7 @@ pub mod changes;
 pub mod matcher;
 pub(crate) mod pattern;
 pub mod route;
+pub mod transport;
 pub mod upstream;
 
 pub use matcher::Head;

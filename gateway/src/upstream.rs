@@ -15,7 +15,7 @@ use crate::{
 
 mod attempt;
 pub(crate) mod balance;
-mod connect;
+pub(crate) mod connect;
 pub(crate) mod health;
 pub(crate) mod pool;
 pub(crate) mod resolve;

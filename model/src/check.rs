@@ -6,6 +6,7 @@ mod overlap;
 mod references;
 mod route;
 mod text;
+mod transport;
 mod upstream;
 
 use std::fmt;

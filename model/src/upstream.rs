@@ -4,6 +4,7 @@ mod balance;
 mod health;
 mod retry;
 mod timeout;
+mod tls;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ pub use balance::Balance;
 pub use health::{Health, Passive};
 pub use retry::Retry;
 pub use timeout::Timeout;
+pub use tls::{SniFrom, TlsVersion, UpstreamTls};
 
 /// A named pool of targets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,9 @@ pub struct Upstream {
     /// How long to wait.
     #[serde(default)]
     pub timeout: Timeout,
+    /// TLS to its targets; in clear without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Box<UpstreamTls>>,
 }
 
 /// One address in a pool.

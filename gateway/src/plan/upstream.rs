@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use model::{Name, Violation};
 
+use super::transport::Transport;
 use crate::state::{TargetState, UpstreamState};
 
 /// An upstream, ready to be forwarded to.
@@ -13,6 +14,8 @@ pub struct CompiledUpstream {
     pub name: Name,
     /// Balance, health, retry and timeouts.
     pub spec: Arc<model::Upstream>,
+    /// How its targets are spoken to.
+    pub transport: Arc<Transport>,
     /// Where it can go; those of weight 0 are not among them.
     pub targets: Box<[CompiledTarget]>,
     /// What outlives this Plan.
@@ -78,11 +81,16 @@ impl CompiledUpstream {
                 targets.push(CompiledTarget { address, host, weight: target.weight, state });
             }
         }
-        if !violations.is_empty() {
-            return Err(violations);
-        }
+        let transport = Transport::compile(name, spec, old.map(|old| (&*old.spec, &old.transport)));
+        let transport = match transport {
+            Ok(transport) if violations.is_empty() => transport,
+            transport => {
+                violations.extend(transport.err().unwrap_or_default());
+                return Err(violations);
+            }
+        };
         let state = old.map_or_else(Arc::default, |old| old.state.clone());
-        Ok(Self { name: name.clone(), spec: spec.clone(), targets: targets.into(), state })
+        Ok(Self { name: name.clone(), spec: spec.clone(), transport, targets: targets.into(), state })
     }
 }
 

@@ -50,13 +50,23 @@ pub(super) async fn attempt(
     request: Request<RequestBody>,
     fresh: bool,
 ) -> Result<Answer, Failed> {
-    let pool = worker.pools.of(target.state.id);
+    let pool = worker.pools.of(target.state.id, upstream.transport.id);
     let limit = upstream.spec.timeout.response;
-    let (mut link, reused) = match if fresh { None } else { pool.take() } {
+    let whose = upstream.transport.whose(request.headers());
+    let (mut link, reused) = match if fresh { None } else { pool.take(whose.as_deref()) } {
         Some(link) => (link, true),
-        None => match connect(worker, target, upstream.spec.timeout.connect).await {
-            Some(link) => (link, false),
-            None => return Err(Failed::unsent(Fault::BAD_GATEWAY, request)),
+        None => match connect(worker, upstream, target, whose).await {
+            Ok(link) => (link, false),
+            Err(error) => {
+                worker.metrics.unconnected(&error);
+                let (upstream, target) = (&upstream.name, &target.address);
+                if error.is_of_config() && pool.may_tell() {
+                    tracing::warn!(%upstream, %target, %error, "a target can't be connected to");
+                } else {
+                    tracing::debug!(%upstream, %target, %error, "a target can't be connected to");
+                }
+                return Err(Failed::unsent(Fault::BAD_GATEWAY, request));
+            }
         },
     };
     let upload = request.body().progress();

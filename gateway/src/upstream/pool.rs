@@ -1,6 +1,11 @@
 //! A worker's idle connections to targets.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    time::Duration,
+};
 
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::JoinHandle;
@@ -14,6 +19,8 @@ use crate::{
 
 /// How long an upload may stand still once its request is answered.
 const UPLOAD_WAIT: Duration = Duration::from_secs(2);
+/// How often a worker tells why there is no connection to a target, in milliseconds.
+const TOLD_MS: u64 = 10_000;
 
 /// A connection to a target.
 #[derive(Debug)]
@@ -24,12 +31,21 @@ pub(crate) struct Link {
     pub(crate) task: JoinHandle<()>,
     /// Since when its target takes nothing.
     pub(crate) held_up: HeldUp,
+    /// Whose requests it is for; none if for any.
+    pub(crate) whose: Option<Box<Whose>>,
 }
 
-/// A worker's idle connections, by target.
+/// Whose requests a connection is for, where it is not for any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Whose {
+    /// Those for this host, in whose name the target was asked.
+    pub(crate) host: String,
+}
+
+/// A worker's idle connections, by target and transport.
 #[derive(Debug)]
 pub(crate) struct Pools {
-    by_target: RefCell<HashMap<u64, Rc<Pool>, ahash::RandomState>>,
+    by_target: RefCell<HashMap<(u64, u64), Rc<Pool>, ahash::RandomState>>,
     idle_max: usize,
     idle_ms_max: u64,
 }
@@ -39,6 +55,8 @@ pub(crate) struct Pools {
 pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
     idle_max: usize,
+    /// When somebody was last told why there is no connection.
+    told_at_ms: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -56,13 +74,14 @@ impl Pools {
         }
     }
 
-    /// The pool of the target of this id.
-    pub(crate) fn of(&self, target: u64) -> Rc<Pool> {
-        if let Some(pool) = self.by_target.borrow().get(&target) {
+    /// The pool of the target of this id, spoken to by the transport of this id.
+    pub(crate) fn of(&self, target: u64, transport: u64) -> Rc<Pool> {
+        if let Some(pool) = self.by_target.borrow().get(&(target, transport)) {
             return pool.clone();
         }
-        let pool = Rc::new(Pool { idle: RefCell::default(), idle_max: self.idle_max });
-        self.by_target.borrow_mut().insert(target, pool.clone());
+        let pool =
+            Rc::new(Pool { idle: RefCell::default(), idle_max: self.idle_max, told_at_ms: Cell::new(0) });
+        self.by_target.borrow_mut().insert((target, transport), pool.clone());
         pool
     }
 
@@ -80,19 +99,40 @@ impl Pools {
 }
 
 impl Pool {
-    /// An idle connection that stands, as far as is known.
-    pub(crate) fn take(&self) -> Option<Link> {
+    /// An idle connection that stands, as far as is known, and is for these.
+    pub(crate) fn take(&self, whose: Option<&Whose>) -> Option<Link> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { link, .. }) = idle.pop() {
+        loop {
+            let Idle { link, .. } = match whose {
+                None => idle.pop()?,
+                Some(whose) => {
+                    let at = idle.iter().rposition(|idle| idle.link.whose.as_deref() == Some(whose))?;
+                    idle.remove(at)
+                }
+            };
             if link.sender.is_ready() {
                 return Some(link);
             }
         }
-        None
+    }
+
+    /// Whether it is time to tell again why there is no connection.
+    pub(crate) fn may_tell(&self) -> bool {
+        let now = timer::now_ms();
+        let last = self.told_at_ms.get();
+        let may = last == 0 || now.saturating_sub(last) >= TOLD_MS;
+        if may {
+            self.told_at_ms.set(now);
+        }
+        may
     }
 
     fn give(&self, link: Link) {
         let mut idle = self.idle.borrow_mut();
+        if idle.len() >= self.idle_max && link.whose.is_some() {
+            // For those who come next it may be of no use; that it is there says that these come now.
+            idle.remove(0);
+        }
         if idle.len() < self.idle_max {
             idle.push(Idle { link, since_ms: timer::now_ms() });
         }

@@ -3,6 +3,8 @@
 // Each test binary uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod tls;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},

@@ -60,6 +60,18 @@ fn an_upstream_is_checked() {
             "upstreams.x.timeout.response",
         ),
         (json!({"targets": 7}), "upstreams.x"),
+        (json!({"targets": [{"address": "a:1"}], "tls": {"sni": "10.0.0.1"}}), "upstreams.x.tls.sni"),
+        (json!({"targets": [{"address": "a:1"}], "tls": {"sni": "A.example"}}), "upstreams.x.tls.sni"),
+        (
+            json!({"targets": [{"address": "a:1"}], "tls": {"sni": "a", "sni_from": "host"}}),
+            "upstreams.x.tls.sni_from",
+        ),
+        (json!({"targets": [{"address": "a:1"}], "tls": {"name": "a:1"}}), "upstreams.x.tls.name"),
+        (
+            json!({"targets": [{"address": "a:1"}], "tls": {"verify": false, "name": "a"}}),
+            "upstreams.x.tls.name",
+        ),
+        (json!({"targets": [{"address": "a:1"}], "tls": {"min_version": "1.1"}}), "upstreams.x"),
     ];
     for (value, path) in cases {
         assert_eq!(wrong(vec![put(Kind::Upstream, "x", &value)]), [path], "{value}");

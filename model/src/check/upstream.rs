@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Notes, text};
+use super::{Notes, text, transport};
 use crate::Upstream;
 
 const TARGETS_MAX: usize = 1_000;
@@ -38,6 +38,7 @@ pub(super) fn check(upstream: &Upstream, notes: &mut Notes) {
             notes.note(format!("timeout.{place}"), "must be from 1ms to 1h");
         }
     }
+    transport::check(upstream, notes);
     let eject = upstream.health.passive.eject;
     if eject.is_zero() || eject > EJECT_MAX {
         notes.note("health.passive.eject", "must be from 1ms to 1h");
