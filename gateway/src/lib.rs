@@ -8,6 +8,7 @@ pub mod access;
 pub mod after;
 mod authority;
 mod body;
+mod chance;
 mod check;
 pub mod cidr;
 mod connection;

@@ -10,6 +10,7 @@ use model::{Config, Key, Name, Revision};
 use crate::{policy::Grouped, router::Router, state::Figures};
 
 pub mod changes;
+pub mod endpoint;
 pub mod matcher;
 pub(crate) mod pattern;
 pub mod route;
@@ -86,6 +87,13 @@ impl Plan {
     /// The upstream of this name.
     pub fn upstream(&self, name: &Name) -> Option<&Arc<CompiledUpstream>> {
         self.upstreams.get(name)
+    }
+
+    /// Every endpoint of every upstream, each with its upstream: what there is to be checked, and what state there is to be kept. In time
+    /// proportional to their number.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&Arc<CompiledUpstream>, &endpoint::Endpoint)> {
+        let upstreams = self.upstreams.values();
+        upstreams.flat_map(|upstream| upstream.endpoints.all().iter().map(move |one| (upstream, one)))
     }
 
     /// The route's policies in the order in which they run. One that is missing ends the list with none, on which the

@@ -1,8 +1,8 @@
-//! What outlives a Plan: the turn and the health of upstreams and their targets, and what policies have done, carried from each
+//! What outlives a Plan: the turn, the health and the load of upstreams and their targets, and what policies have done, carried from each
 //! Plan to the next.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -11,18 +11,38 @@ use imbl::OrdMap;
 use limits::Gradient;
 use model::Name;
 
+use crate::upstream::balance::Latency;
+
 /// What is known of an upstream beside its config; kept for as long as the upstream is there.
 #[derive(Debug, Default)]
 pub struct UpstreamState {
-    /// Whose turn it is, for the balance strategy to count.
-    pub turn: AtomicU64,
+    /// Whose turn it is.
+    pub turns: Turns,
+}
+
+/// A count of turns. Each of some threads has its own, so that they don't write to one another's memory to take turns.
+#[derive(Debug, Default)]
+pub struct Turns(OnceLock<Box<[Turn; STRIPES]>>);
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Turn(AtomicU64);
+
+impl Turns {
+    /// A number that goes up by one each time it is asked for by this thread.
+    pub fn next(&self) -> u64 {
+        let turns = self.0.get_or_init(Box::default);
+        let stripe = STRIPE.with(|stripe| *stripe);
+        // Threads begin with different ones, so that not all of them begin with the same target.
+        turns[stripe % STRIPES].0.fetch_add(1, Ordering::Relaxed).wrapping_add(stripe as u64)
+    }
 }
 
 /// What a policy has done, for as long as there is one of its name and type.
 #[derive(Debug, Default)]
 pub struct Figures {
     // Some cache lines, so that threads seldom write to the same one.
-    stripes: [Stripe; 8],
+    stripes: [Stripe; STRIPES],
     /// For each route that adapts how much is in flight at once, what it has found out.
     adapted: ArcSwap<OrdMap<Name, Arc<Adapted>>>,
 }
@@ -38,6 +58,9 @@ pub struct Adapted {
 
 /// Routes of which it is known what they adapted to; of more it is found out anew.
 const ADAPTED_MAX: usize = 100_000;
+
+/// Cache lines for what many threads write.
+const STRIPES: usize = 8;
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -89,7 +112,7 @@ impl Figures {
     }
 
     fn stripe(&self) -> &Stripe {
-        &self.stripes[STRIPE.with(|stripe| *stripe) % self.stripes.len()]
+        &self.stripes[STRIPE.with(|stripe| *stripe) % STRIPES]
     }
 }
 
@@ -111,6 +134,19 @@ pub struct TargetState {
     pub ejections: AtomicU32,
     /// When it may be used again, in milliseconds of the health checker's monotonic clock; 0 if it is not ejected.
     pub ejected_until_ms: AtomicU64,
+    /// What it has to do.
+    pub load: TargetLoad,
+}
+
+/// What a target has to do, where the balance strategy looks at it: in a line of memory of its own, since the rest is written seldom and
+/// read for each request.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct TargetLoad {
+    /// Requests in flight.
+    pub in_flight: AtomicU32,
+    /// How long it takes to answer.
+    pub latency: Latency,
 }
 
 impl TargetState {
@@ -122,6 +158,7 @@ impl TargetState {
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
+            load: TargetLoad::default(),
         }
     }
 }

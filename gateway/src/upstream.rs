@@ -8,7 +8,7 @@ use crate::{
     access::Note,
     connection::Watch,
     error::Fault,
-    plan::upstream::{CompiledTarget, CompiledUpstream},
+    plan::{CompiledUpstream, endpoint::Endpoint},
     upload::RequestBody,
     worker::Worker,
 };
@@ -24,6 +24,7 @@ mod stream;
 
 pub(crate) use attempt::Answer;
 use attempt::attempt;
+use balance::{Choice, Load};
 use spare::Spare;
 
 /// Sends the request to one of the upstream's targets, and to others if that fails and is safe: nothing was sent yet,
@@ -55,40 +56,45 @@ async fn try_targets(
     note: &mut Note,
 ) -> Result<Answer, Fault> {
     let mut attempts_left = upstream.spec.retry.attempts;
-    let mut tried = 0;
-    let mut stay: Option<usize> = None;
+    let mut choice = Choice::new(upstream);
+    let mut stay: Option<&Endpoint> = None;
     loop {
-        let (at, fresh) = match stay.take() {
-            Some(at) => (at, true),
+        let (target, fresh) = match stay.take() {
+            Some(target) => (target, true),
             None => {
-                let at = balance::next(upstream, tried).ok_or(Fault::UNAVAILABLE)?;
-                (at, tried & bit(at) != 0)
+                let picked = choice.next().ok_or(Fault::UNAVAILABLE)?;
+                (picked.endpoint, picked.again)
             }
         };
-        let target = &upstream.targets[at];
-        note.attempt(&upstream.name, &target.address);
+        note.attempt(&upstream.name, &target.label);
+        let mut load = Load::begin(&upstream.spec.balance, target);
         let attempted = attempt(worker, upstream, target, watch, request, fresh).await;
         note.attempted();
         let failed = match attempted {
-            Ok(answer) => {
+            Ok(mut answer) => {
                 match answer.response.status() {
                     StatusCode::BAD_GATEWAY
                     | StatusCode::SERVICE_UNAVAILABLE
                     | StatusCode::GATEWAY_TIMEOUT => {
+                        load.failed();
                         blame(worker, upstream, target);
                     }
-                    _ => health::succeeded(&target.state),
+                    _ => {
+                        load.answered();
+                        health::succeeded(&target.state);
+                    }
                 }
+                answer.lease.load = load;
                 return Ok(answer);
             }
             Err(failed) => failed,
         };
-        tried |= bit(at);
         let safe = failed.unsent.is_some() || (failed.again && spare.is_some());
         if failed.reused && safe {
             // Not the target's fault: it may close what is idle at any time. Once more, on a new connection.
-            stay = Some(at);
+            stay = Some(target);
         } else if failed.blame {
+            load.failed();
             blame(worker, upstream, target);
         }
         if !safe || (stay.is_none() && attempts_left == 0) {
@@ -102,14 +108,10 @@ async fn try_targets(
     }
 }
 
-fn bit(at: usize) -> u64 {
-    1_u64.checked_shl(u32::try_from(at).unwrap_or(u32::MAX)).unwrap_or(0)
-}
-
-fn blame(worker: &Worker, upstream: &CompiledUpstream, target: &CompiledTarget) {
+fn blame(worker: &Worker, upstream: &CompiledUpstream, target: &Endpoint) {
     worker.metrics.upstream_failures.add(1);
     if health::failed(&target.state, &upstream.spec.health.passive) {
         worker.metrics.ejections.add(1);
-        tracing::warn!(upstream = %upstream.name, target = %target.address, "a target is ejected");
+        tracing::warn!(upstream = %upstream.name, target = %target.label, "a target is ejected");
     }
 }

@@ -29,7 +29,7 @@ fn what_did_not_change_is_the_same_object() {
     assert_eq!(new.revision(), config.revision);
     assert!(Arc::ptr_eq(&old.routes[&name("r")], &new.routes[&name("r")]));
     assert!(!Arc::ptr_eq(&old.routes[&name("s")], &new.routes[&name("s")]));
-    assert_eq!(&*new.upstream(&name("u")).unwrap().targets[0].address, "b:1");
+    assert_eq!(&*new.upstream(&name("u")).unwrap().endpoints.all()[0].label, "b:1");
     let policy = |plan: &Plan| format!("{:?}", plan.policies(&plan.routes[&name("r")]).collect::<Vec<_>>());
     assert_ne!(policy(&old), policy(&new));
 }

@@ -1,11 +1,14 @@
-//! An upstream compiled: its targets parsed, and joined to the state that they keep across Plans.
+//! An upstream compiled: its targets read, and joined to the state that they keep across Plans.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use model::{Name, Violation};
 
-use super::transport::Transport;
-use crate::state::{TargetState, UpstreamState};
+use super::{
+    endpoint::{Endpoint, Endpoints},
+    transport::Transport,
+};
+use crate::state::UpstreamState;
 
 /// An upstream, ready to be forwarded to.
 #[derive(Debug)]
@@ -16,23 +19,10 @@ pub struct CompiledUpstream {
     pub spec: Arc<model::Upstream>,
     /// How its targets are spoken to.
     pub transport: Arc<Transport>,
-    /// Where it can go; those of weight 0 are not among them.
-    pub targets: Box<[CompiledTarget]>,
+    /// Where it can go; targets of weight 0 are not among them.
+    pub endpoints: Endpoints,
     /// What outlives this Plan.
     pub state: Arc<UpstreamState>,
-}
-
-/// One target.
-#[derive(Debug)]
-pub struct CompiledTarget {
-    /// `host:port` as in the config.
-    pub address: Box<str>,
-    /// The same, read.
-    pub host: TargetHost,
-    /// Its share beside the others', 1 or more.
-    pub weight: u16,
-    /// What outlives this Plan.
-    pub state: Arc<TargetState>,
 }
 
 /// Where a target is.
@@ -65,7 +55,7 @@ impl CompiledUpstream {
         spec: &Arc<model::Upstream>,
         old: Option<&Self>,
     ) -> Result<Self, Vec<Violation>> {
-        let (mut targets, mut violations) = (Vec::with_capacity(spec.targets.len()), Vec::new());
+        let (mut endpoints, mut violations) = (Vec::with_capacity(spec.targets.len()), Vec::new());
         for (index, target) in spec.targets.iter().enumerate() {
             let Some(host) = TargetHost::parse(&target.address) else {
                 violations.push(Violation {
@@ -74,11 +64,11 @@ impl CompiledUpstream {
                 });
                 continue;
             };
-            let known = old.and_then(|old| old.targets.iter().find(|t| *t.address == *target.address));
-            let state = known.map_or_else(Arc::default, |target| target.state.clone());
+            let label: Box<str> = target.address.as_str().into();
+            let known = old.and_then(|old| old.endpoints.all().iter().find(|known| known.label == label));
+            let state = known.map_or_else(Arc::default, |known| known.state.clone());
             if target.weight > 0 {
-                let address = target.address.as_str().into();
-                targets.push(CompiledTarget { address, host, weight: target.weight, state });
+                endpoints.push(Endpoint { label, host, weight: target.weight.into(), state });
             }
         }
         let transport = Transport::compile(name, spec, old.map(|old| (&*old.spec, &old.transport)));
@@ -90,7 +80,8 @@ impl CompiledUpstream {
             }
         };
         let state = old.map_or_else(Arc::default, |old| old.state.clone());
-        Ok(Self { name: name.clone(), spec: spec.clone(), transport, targets: targets.into(), state })
+        let endpoints = Endpoints::new(endpoints);
+        Ok(Self { name: name.clone(), spec: spec.clone(), transport, endpoints, state })
     }
 }
 
@@ -122,8 +113,9 @@ mod tests {
             r#"{"targets":[{"address":"b:1","weight":3},{"address":"c:1"},{"address":"d:1","weight":0}]}"#;
         let new = upstream(text, Some(&old));
         assert!(Arc::ptr_eq(&old.state, &new.state));
-        assert!(Arc::ptr_eq(&old.targets[1].state, &new.targets[0].state));
-        assert_eq!(new.targets.len(), 2);
-        assert!(old.targets.iter().all(|t| t.state.id != new.targets[1].state.id));
+        let (old, new) = (old.endpoints.all(), new.endpoints.all());
+        assert!(Arc::ptr_eq(&old[1].state, &new[0].state));
+        assert_eq!(new.len(), 2);
+        assert!(old.iter().all(|known| known.state.id != new[1].state.id));
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     connection::Watch,
     error::Fault,
     headers,
-    plan::upstream::{CompiledTarget, CompiledUpstream},
+    plan::{CompiledUpstream, endpoint::Endpoint},
     timer,
     upload::RequestBody,
     worker::Worker,
@@ -45,7 +45,7 @@ impl Failed {
 pub(super) async fn attempt(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
-    target: &CompiledTarget,
+    target: &Endpoint,
     watch: &Watch,
     request: Request<RequestBody>,
     fresh: bool,
@@ -59,7 +59,7 @@ pub(super) async fn attempt(
             Ok(link) => (link, false),
             Err(error) => {
                 worker.metrics.unconnected(&error);
-                let (upstream, target) = (&upstream.name, &target.address);
+                let (upstream, target) = (&upstream.name, &target.label);
                 if error.is_of_config() && pool.may_tell() {
                     tracing::warn!(%upstream, %target, %error, "a target can't be connected to");
                 } else {
@@ -130,6 +130,6 @@ pub(super) async fn attempt(
             reused: false,
         });
     }
-    tracing::debug!(upstream = %upstream.name, target = %target.address, %error, reused, "an attempt failed");
+    tracing::debug!(upstream = %upstream.name, target = %target.label, %error, reused, "an attempt failed");
     Err(Failed { fault: Fault::BAD_GATEWAY, unsent, blame: true, again: true, reused })
 }

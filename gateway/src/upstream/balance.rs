@@ -1,67 +1,101 @@
-//! Which target is next: each in turn, in proportion to its weight, the ejected ones passed over.
+//! Which endpoint is next: one that the upstream's strategy draws, those passed over that are out of use or were tried.
 
-use std::sync::atomic::Ordering::Relaxed;
+mod draw;
+mod latency;
+mod load;
 
-use crate::plan::upstream::CompiledUpstream;
+use model::upstream::Balance;
+use smallvec::SmallVec;
+
+pub(crate) use draw::Draw;
+pub(crate) use latency::Latency;
+pub(crate) use load::Load;
 
 use super::health;
+use crate::plan::{CompiledUpstream, endpoint::Endpoint};
 
-/// Steps through any number of shares without a pattern that favours a target: a prime divides no smaller total.
-const STRIDE: u64 = 2_654_435_761;
+/// Draws until one is in use; then the next that is, whatever its weight.
+const DRAWS_MAX: usize = 16;
 
-/// The index of the next target that is in use and not among `tried` (a bit each, of the first 64); if there is none,
-/// one that was not tried; then any. None without targets.
-pub(crate) fn next(upstream: &CompiledUpstream, tried: u64) -> Option<usize> {
-    let targets = &upstream.targets;
-    if targets.len() <= 1 {
-        return targets.len().checked_sub(1);
-    }
-    let turn = upstream.state.turn.fetch_add(1, Relaxed);
-    let first = choose(turn, targets.iter().map(|target| target.weight));
-    let around = || (first..targets.len()).chain(0..first);
-    // A target of weight 0 gets nothing, a retry or when all others are ejected included.
-    let untried = |at: &usize| targets[*at].weight > 0 && (*at >= 64 || tried & (1 << at) == 0);
-    around()
-        .find(|at| untried(at) && !health::is_ejected(&targets[*at].state))
-        .or_else(|| around().find(untried))
-        .or(Some(first))
+/// The choice of endpoints for one request: for its first attempt, and for each after that another.
+#[derive(Debug)]
+pub(crate) struct Choice<'u> {
+    upstream: &'u CompiledUpstream,
+    tried: SmallVec<[usize; 4]>,
 }
 
-/// Whose turn it is: in each run of as many turns as there are shares, everyone has exactly its own.
-pub(crate) fn choose(turn: u64, weights: impl Iterator<Item = u16> + Clone) -> usize {
-    let total: u64 = weights.clone().map(u64::from).sum();
-    if total == 0 {
-        return 0;
+/// An endpoint that was chosen for an attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Picked<'u> {
+    /// What was chosen.
+    pub(crate) endpoint: &'u Endpoint,
+    /// Whether the request was sent there before.
+    pub(crate) again: bool,
+}
+
+impl<'u> Choice<'u> {
+    /// For a request to this upstream.
+    pub(crate) fn new(upstream: &'u CompiledUpstream) -> Self {
+        Self { upstream, tried: SmallVec::new() }
     }
-    let first = weights.clone().next();
-    if weights.clone().all(|weight| Some(weight) == first) {
-        let count = weights.count() as u64;
-        return usize::try_from(turn % count).unwrap_or(0);
+
+    /// The next endpoint: one that is in use and was not tried; if there is none, one that was not tried; then any. None if the
+    /// upstream has none.
+    pub(crate) fn next(&mut self) -> Option<Picked<'u>> {
+        let endpoints = self.upstream.endpoints.all();
+        let at = match endpoints.len() {
+            0 => return None,
+            1 => 0,
+            _ => {
+                let is_untried = |at: usize| !self.tried.contains(&at);
+                let is_in_use = |at: usize| is_untried(at) && !health::is_ejected(&endpoints[at].state);
+                self.draw(is_in_use).or_else(|| self.draw(is_untried)).or_else(|| self.draw(|_| true))?
+            }
+        };
+        let again = self.tried.contains(&at);
+        if !again {
+            self.tried.push(at);
+        }
+        Some(Picked { endpoint: &endpoints[at], again })
     }
-    let mut share = (turn % total) * (STRIDE % total) % total;
-    for (at, weight) in weights.enumerate() {
-        match share.checked_sub(u64::from(weight)) {
-            Some(left) => share = left,
-            None => return at,
+
+    /// What the strategy draws of those that will do.
+    fn draw(&self, will_do: impl Fn(usize) -> bool) -> Option<usize> {
+        let (endpoints, draw) = (self.upstream.endpoints.all(), self.upstream.endpoints.draw());
+        let one_that_will_do = |draw_one: &dyn Fn() -> usize| {
+            let mut last = 0;
+            for _ in 0..DRAWS_MAX {
+                last = draw_one();
+                if will_do(last) {
+                    return Some(last);
+                }
+            }
+            (last..draw.count()).chain(0..last).find(|at| will_do(*at))
+        };
+        let better_of_two = |is_better: &dyn Fn(&Endpoint, &Endpoint) -> bool| {
+            let (one, other) = draw.two();
+            match (will_do(one), will_do(other)) {
+                (true, true) if one == other || is_better(&endpoints[one], &endpoints[other]) => Some(one),
+                (true, true) => Some(other),
+                // Of those that are in use both would have been drawn.
+                _ => {
+                    let one = one_that_will_do(&|| draw.by_chance())?;
+                    let other = one_that_will_do(&|| draw.by_chance())?;
+                    Some(if is_better(&endpoints[one], &endpoints[other]) { one } else { other })
+                }
+            }
+        };
+        match self.upstream.spec.balance {
+            Balance::RoundRobin => one_that_will_do(&|| draw.in_turn(self.upstream.state.turns.next())),
+            Balance::Random => one_that_will_do(&|| draw.by_chance()),
+            Balance::LeastRequests => better_of_two(&load::is_freer),
+            Balance::P2c => {
+                let mean = self.upstream.endpoints.mean_weight();
+                better_of_two(&|one, other| load::is_faster(one, other, mean))
+            }
         }
     }
-    0
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_are_exact() {
-        for weights in [&[1, 1, 1][..], &[100, 50], &[1, 0, 2], &[65_535, 1], &[7]] {
-            let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
-            let mut counts = vec![0_u64; weights.len()];
-            for turn in 0..total * 2 {
-                counts[choose(turn, weights.iter().copied())] += 1;
-            }
-            let want: Vec<u64> = weights.iter().map(|weight| u64::from(*weight) * 2).collect();
-            assert_eq!(counts, want);
-        }
-    }
-}
+mod tests;

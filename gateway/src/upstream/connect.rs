@@ -18,8 +18,9 @@ use super::{
 use crate::{
     plan::{
         CompiledUpstream,
+        endpoint::Endpoint,
         transport::{self, Asked, Tls},
-        upstream::{CompiledTarget, TargetHost},
+        upstream::TargetHost,
     },
     server::KEEPALIVE,
     worker::Worker,
@@ -86,15 +87,13 @@ impl Unconnected {
 pub(super) async fn connect(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
-    target: &CompiledTarget,
+    target: &Endpoint,
     whose: Option<Box<Whose>>,
 ) -> Result<Link, Unconnected> {
     let connecting = async {
         let address: SocketAddr = match &target.host {
             TargetHost::Address(address) => *address,
-            TargetHost::Dns(..) => {
-                worker.resolver.resolve(&target.address).await.map_err(Unconnected::Name)?
-            }
+            TargetHost::Dns(..) => worker.resolver.resolve(&target.label).await.map_err(Unconnected::Name)?,
         };
         let stream = open(address).await.map_err(Unconnected::Refused)?;
         let (stream, held_up) = Stream::new(stream);
@@ -122,10 +121,10 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// The name that the target is asked for.
-fn name(tls: &Tls, target: &CompiledTarget, whose: Option<&Whose>) -> Option<ServerName<'static>> {
+fn name(tls: &Tls, target: &Endpoint, whose: Option<&Whose>) -> Option<ServerName<'static>> {
     match &tls.asked {
         Asked::Name(name) => Some(name.clone()),
-        Asked::Target => transport::server_name(&target.address),
+        Asked::Target => transport::server_name(&target.label),
         Asked::Host => transport::server_name(&whose?.host),
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::JoinHandle;
 
-use super::stream::HeldUp;
+use super::{balance::Load, stream::HeldUp};
 use crate::{
     settings::Limits,
     timer,
@@ -145,11 +145,13 @@ pub(crate) struct Lease {
     connection: Option<(Link, Rc<Pool>)>,
     /// Of the request's body, if there is one.
     upload: Option<Rc<Progress>>,
+    /// What the exchange is of its target's load.
+    pub(crate) load: Load,
 }
 
 impl Lease {
     pub(crate) fn new(link: Link, pool: Rc<Pool>, upload: Option<Rc<Progress>>) -> Self {
-        Self { connection: Some((link, pool)), upload }
+        Self { connection: Some((link, pool)), upload, load: Load::default() }
     }
 
     /// Closes the connection at once: left to itself it would first write what its target does not take.
@@ -159,9 +161,10 @@ impl Lease {
         }
     }
 
-    /// Leaves the connection to the tunnel that it becomes.
-    pub(crate) fn hand_over(mut self) {
+    /// Leaves the connection to the tunnel that it becomes, which is its target's load for as long as it is open.
+    pub(crate) fn hand_over(mut self) -> Load {
         self.connection = None;
+        std::mem::take(&mut self.load)
     }
 }
 
