@@ -1,4 +1,4 @@
-//! What policies leave to be done until the response is there: headers, and costs that only it tells.
+//! What policies leave to be done until the response is there: headers, costs that only it tells, and whatever else they do to it.
 
 use std::{
     num::NonZeroU64,
@@ -9,11 +9,11 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use limits::{Bounds, Rule};
 use smallvec::SmallVec;
 
-use crate::{rate_limits::RateLimits, state::Adapted};
+use crate::{body::ResponseBody, rate_limits::RateLimits, state::Adapted};
 
 /// What policies leave to be done until the response is there, be it a target's or the gateway's own.
 #[derive(Debug, Default)]
@@ -26,6 +26,15 @@ pub struct After {
     pub permits: Vec<Permit>,
     /// Headers of the response that are for the gateway alone.
     pub hidden: SmallVec<[HeaderName; 1]>,
+    /// What is done to the response, the last first: the policy that saw the request first sees the response last. Refusals of later
+    /// policies and the gateway's own errors come by here too.
+    pub(crate) layers: Vec<Box<dyn Layer>>,
+}
+
+/// What a policy does to a response on its way to the client.
+pub(crate) trait Layer: std::fmt::Debug {
+    /// Changes its head, or its body.
+    fn respond(self: Box<Self>, response: &mut Response<ResponseBody>);
 }
 
 /// Something that is counted as in flight until this is dropped.
@@ -123,8 +132,20 @@ impl After {
         }
     }
 
-    /// Does what was left to be done, on the headers of the response.
-    pub(crate) fn finish(self, headers: &mut HeaderMap, rates: &RateLimits, now_us: impl FnOnce() -> u64) {
+    /// Does what was left to be done.
+    pub(crate) fn finish(
+        mut self,
+        response: &mut Response<ResponseBody>,
+        rates: &RateLimits,
+        now_us: impl FnOnce() -> u64,
+    ) {
+        let layers = std::mem::take(&mut self.layers);
+        self.tell(response.headers_mut(), rates, now_us);
+        layers.into_iter().rev().for_each(|layer| layer.respond(response));
+    }
+
+    /// Settles what was counted, and tells where the client stands.
+    pub(crate) fn tell(self, headers: &mut HeaderMap, rates: &RateLimits, now_us: impl FnOnce() -> u64) {
         if self.charges.iter().any(|charge| charge.told.is_some()) {
             settle(&self.charges, headers, rates, now_us());
         }

@@ -1,4 +1,4 @@
-//! One request in flight, as policies see and change it, and how they refuse it.
+//! One request in flight, as policies see and change it, and how they answer or refuse it.
 
 use std::{borrow::Cow, net::IpAddr};
 
@@ -53,6 +53,34 @@ impl Exchange<'_> {
     /// Seconds since the Unix epoch, now.
     pub fn now_s(&self) -> u64 {
         self.now_us / 1_000_000
+    }
+}
+
+/// What a policy makes of a request that it does not refuse.
+#[derive(Debug)]
+#[must_use]
+pub enum Verdict {
+    /// It goes on: to the next policy, and then to where its route leads.
+    Pass,
+    /// It ends here, with this.
+    Answer(Box<Reply>),
+}
+
+/// A response that a policy makes by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// An empty one.
+    pub fn new(status: StatusCode) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
     }
 }
 

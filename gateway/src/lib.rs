@@ -38,6 +38,7 @@ mod timer;
 mod upgrade;
 mod upload;
 mod upstream;
+mod vary;
 mod violations;
 mod worker;
 

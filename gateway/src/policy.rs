@@ -7,12 +7,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
-    exchange::{Exchange, Refusal},
+    exchange::{Exchange, Refusal, Verdict},
     state::Figures,
 };
 
 pub mod api_key;
 pub mod concurrency;
+pub mod cors;
 pub mod ip;
 mod partition;
 pub mod rate_limit;
@@ -29,8 +30,9 @@ pub trait Policy: Send + Sync + std::fmt::Debug {
     /// The name of the config's policy.
     fn name(&self) -> &Name;
 
-    /// Looks at the request before it is forwarded, may change it, or refuses it.
-    fn request(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal>;
+    /// Looks at the request before it is forwarded: may change it, answer it, or refuse it. What is to be done with the response is
+    /// left in [`Exchange::after`].
+    fn request(&self, exchange: &mut Exchange<'_>) -> Result<Verdict, Refusal>;
 
     /// What it has done, if it counts that. Handed to the policy that takes its place.
     fn figures(&self) -> Option<&Arc<Figures>> {
@@ -62,6 +64,7 @@ pub struct Row {
 
 /// Every type of policy, in the order in which they run on a request.
 pub const CATALOG: &[Row] = &[
+    Row { kind: cors::KIND, build: cors::build, overridable: &[] },
     Row { kind: ip::KIND, build: ip::build, overridable: &[] },
     Row { kind: api_key::KIND, build: api_key::build, overridable: &[] },
     Row { kind: rate_limit::KIND, build: rate_limit::build, overridable: rate_limit::OVERRIDABLE },

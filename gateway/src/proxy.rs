@@ -13,7 +13,7 @@ use crate::{
     body::{Ending, ResponseBody},
     connection::Connection,
     error::{Fault, X_REQUEST_ID},
-    exchange::{Exchange, Refusal},
+    exchange::{Exchange, Refusal, Reply, Verdict},
     forwarded, headers, path,
     plan::{Action, CompiledRoute, Head, Plan},
     upgrade,
@@ -71,7 +71,7 @@ pub(crate) async fn handle(
         }
     };
     ending.permits = std::mem::take(&mut after.permits);
-    after.finish(response.headers_mut(), &worker.settings.rate_limits, now_us);
+    after.finish(&mut response, &worker.settings.rate_limits, now_us);
     if let Some(upload) = upload {
         upload.leave(response.headers_mut());
     }
@@ -128,7 +128,9 @@ async fn answer(
         };
         let allowed = allow(&plan, route, &mut exchange);
         note.consumer(exchange.consumer.as_ref());
-        allowed?;
+        if let Some(reply) = allowed? {
+            return Ok((*reply).into());
+        }
         if let Some(Cow::Owned(query)) = exchange.query {
             changed_query = Some(query);
         } else if exchange.query.is_none() && query.is_some() {
@@ -266,19 +268,32 @@ fn finished(route: &CompiledRoute, mut response: Response<ResponseBody>) -> Resp
     response
 }
 
-/// Runs the route's policies. One that is missing refuses: a route is never served without a policy it names.
-fn allow(plan: &Plan, route: &CompiledRoute, exchange: &mut Exchange<'_>) -> Result<(), No> {
+impl From<Reply> for Response<ResponseBody> {
+    fn from(Reply { status, headers, body }: Reply) -> Self {
+        let mut response = Response::new(ResponseBody::full(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// Runs the route's policies, up to one that answers. One that is missing refuses: a route is never served without a policy it names.
+fn allow(plan: &Plan, route: &CompiledRoute, exchange: &mut Exchange<'_>) -> Result<Option<Box<Reply>>, No> {
     for policy in plan.policies(route) {
         let policy = policy.ok_or(Fault::UNAVAILABLE)?.of(exchange.groups);
-        if let Err(refusal) = policy.request(exchange) {
-            exchange.after.take_back(exchange.rates, exchange.now_us);
-            // What others would have told of a request that is refused after all is not so.
-            exchange.after.headers.clear();
-            exchange.after.permits.clear();
-            return Err(No::Refusal(refusal));
+        match policy.request(exchange) {
+            Ok(Verdict::Pass) => {}
+            Ok(Verdict::Answer(reply)) => return Ok(Some(reply)),
+            Err(refusal) => {
+                exchange.after.take_back(exchange.rates, exchange.now_us);
+                // What others would have told of a request that is refused after all is not so.
+                exchange.after.headers.clear();
+                exchange.after.permits.clear();
+                return Err(No::Refusal(refusal));
+            }
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Counts down how often an OPTIONS or TRACE may be forwarded (RFC 9110, section 7.6.2); false if it is to be answered

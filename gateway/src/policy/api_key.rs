@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{CONSUMER_HEADER, Context, Policy};
 use crate::{
-    exchange::{Exchange, Refusal},
+    exchange::{Exchange, Refusal, Verdict},
     plan::matcher::{form_decoded, parameter},
     violations::Violations,
 };
@@ -154,7 +154,7 @@ impl Policy for ApiKey {
         &self.name
     }
 
-    fn request(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
+    fn request(&self, exchange: &mut Exchange<'_>) -> Result<Verdict, Refusal> {
         if self.lease.is_some_and(|time| !exchange.lease.holds_for(time)) {
             let told = "It can't be known now which keys are good. Try again later.";
             return Err(Refusal::new(Code::Unavailable, "isolated", told));
@@ -166,7 +166,7 @@ impl Policy for ApiKey {
         }
         exchange.headers.insert(HeaderName::from_static(CONSUMER_HEADER), value);
         (exchange.consumer, exchange.groups, exchange.key) = (Some(consumer), groups, Some(key));
-        Ok(())
+        Ok(Verdict::Pass)
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     after::{Adaptive, Permit},
-    exchange::{Exchange, Refusal},
+    exchange::{Exchange, Refusal, Verdict},
     rate_limits::KeyName,
     state::Figures,
     violations::Violations,
@@ -168,7 +168,7 @@ impl Policy for Concurrency {
         &self.name
     }
 
-    fn request(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
+    fn request(&self, exchange: &mut Exchange<'_>) -> Result<Verdict, Refusal> {
         let permit = match &self.limit {
             Limit::Fixed { by, group, limit, on_partition } => {
                 if let Some(refusal) = on_partition.refusal(exchange) {
@@ -202,7 +202,7 @@ impl Policy for Concurrency {
         };
         self.figures.admit();
         exchange.after.permits.extend(permit);
-        Ok(())
+        Ok(Verdict::Pass)
     }
 
     fn figures(&self) -> Option<&Arc<Figures>> {
@@ -211,7 +211,7 @@ impl Policy for Concurrency {
 }
 
 impl Concurrency {
-    fn refuse(&self, refusal: impl FnOnce() -> Refusal) -> Result<(), Refusal> {
+    fn refuse(&self, refusal: impl FnOnce() -> Refusal) -> Result<Verdict, Refusal> {
         refused::refuse(&self.figures, self.shadow, refusal)
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Context, Policy};
 use crate::{
     cidr::Cidr,
-    exchange::{Exchange, Refusal},
+    exchange::{Exchange, Refusal, Verdict},
     violations::Violations,
 };
 
@@ -62,7 +62,7 @@ impl Policy for Ip {
         &self.name
     }
 
-    fn request(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
+    fn request(&self, exchange: &mut Exchange<'_>) -> Result<Verdict, Refusal> {
         let within = |ranges: &[Cidr]| ranges.iter().any(|range| range.contains(exchange.client));
         if within(&self.deny) || !self.allow.is_empty() && !within(&self.allow) {
             return Err(Refusal::new(
@@ -71,7 +71,7 @@ impl Policy for Ip {
                 "Requests from this address are not allowed.",
             ));
         }
-        Ok(())
+        Ok(Verdict::Pass)
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     after::Charge,
-    exchange::{Exchange, Refusal},
+    exchange::{Exchange, Refusal, Verdict},
     rate_limits::{KeyName, QuotaPeriod},
     state::Figures,
 };
@@ -145,7 +145,7 @@ impl Policy for RateLimit {
         &self.name
     }
 
-    fn request(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
+    fn request(&self, exchange: &mut Exchange<'_>) -> Result<Verdict, Refusal> {
         if let Some(refusal) = self.on_partition.refusal(exchange) {
             return self.refuse(|| refusal);
         }
@@ -184,7 +184,7 @@ impl Policy for RateLimit {
             exchange.after.headers.extend(policy.map(|value| (fields::RATELIMIT_POLICY, value)));
             exchange.after.headers.push((fields::RATELIMIT, now));
         }
-        Ok(())
+        Ok(Verdict::Pass)
     }
 
     fn figures(&self) -> Option<&Arc<Figures>> {
@@ -193,7 +193,7 @@ impl Policy for RateLimit {
 }
 
 impl RateLimit {
-    fn refuse(&self, refusal: impl FnOnce() -> Refusal) -> Result<(), Refusal> {
+    fn refuse(&self, refusal: impl FnOnce() -> Refusal) -> Result<Verdict, Refusal> {
         refused::refuse(&self.figures, self.shadow, refusal)
     }
 

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use crate::{
-    exchange::{Form, Refusal},
+    exchange::{Form, Refusal, Verdict},
     plan::changes,
     state::Figures,
     violations::Violations,
@@ -48,10 +48,10 @@ pub(super) fn refuse(
     figures: &Figures,
     only_watches: bool,
     refusal: impl FnOnce() -> Refusal,
-) -> Result<(), Refusal> {
+) -> Result<Verdict, Refusal> {
     if only_watches {
         figures.would_refuse();
-        return Ok(());
+        return Ok(Verdict::Pass);
     }
     figures.refuse();
     Err(refusal())

@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, Response};
 use model::{Config, Kind, Name, Violation};
 
 use super::Policy;
 use crate::{
     after::After,
-    exchange::{Exchange, Refusal},
+    body::ResponseBody,
+    error::Fault,
+    exchange::{Exchange, Refusal, Reply, Verdict},
     lease::Lease,
     plan::{Head, Plan},
     rate_limits::RateLimits,
 };
+
+/// The id of every request here.
+static ID: HeaderValue = HeaderValue::from_static("id");
 
 /// The policy `p` of this JSON.
 pub(crate) fn policy(doc: &str) -> Result<Arc<dyn Policy>, Vec<Violation>> {
@@ -65,6 +70,37 @@ pub(crate) fn run_under(
     prepare: impl FnOnce(&mut Exchange<'_>),
     seen: impl FnOnce(&mut Exchange<'_>),
 ) -> Result<(), Refusal> {
+    let answer = judge(world, plan, policy, prepare, seen)?;
+    assert_eq!(answer, None, "it is answered");
+    Ok(())
+}
+
+/// What a response like this becomes after the policy has seen a request, or its answer in the response's place.
+pub(crate) fn respond(
+    policy: &dyn Policy,
+    prepare: impl FnOnce(&mut Exchange<'_>),
+    response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
+    let plan = Plan::empty().install(&config(&[])).unwrap();
+    let mut after = After::default();
+    let moved = |exchange: &mut Exchange<'_>| std::mem::swap(exchange.after, &mut after);
+    let answer = judge(&World::default(), &plan, policy, prepare, moved);
+    let mut response = match answer {
+        Ok(None) => response,
+        Ok(Some(reply)) => reply.into(),
+        Err(refusal) => Fault::refusal(refusal.code, refusal.detail, refusal.form).response(&ID),
+    };
+    after.finish(&mut response, &RateLimits::alone(), || 0);
+    response
+}
+
+fn judge(
+    world: &World,
+    plan: &Plan,
+    policy: &dyn Policy,
+    prepare: impl FnOnce(&mut Exchange<'_>),
+    seen: impl FnOnce(&mut Exchange<'_>),
+) -> Result<Option<Reply>, Refusal> {
     let (mut headers, mut after) = (HeaderMap::new(), After::default());
     let (none, alone) = (HeaderMap::new(), RateLimits::alone());
     let head = Head { method: &Method::GET, host: "h", path: "/", query: None, headers: &none };
@@ -88,5 +124,8 @@ pub(crate) fn run_under(
     prepare(&mut exchange);
     let result = policy.request(&mut exchange);
     seen(&mut exchange);
-    result
+    result.map(|verdict| match verdict {
+        Verdict::Pass => None,
+        Verdict::Answer(reply) => Some(*reply),
+    })
 }
