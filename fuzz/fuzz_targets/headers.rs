@@ -56,9 +56,9 @@ fn is_claim(name: &str) -> bool {
     CLAIMS.contains(&name) || CLAIM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// What it is to a program that takes `_` and `.` for `-`; none if that is what it is anyway.
+/// What it is to a program that takes whatever is no letter or digit for `-`; none if that is what it is anyway.
 fn alias(name: &str) -> Option<String> {
-    let plain = name.replace(['_', '.'], "-");
+    let plain = name.replace(|byte: char| !byte.is_ascii_alphanumeric(), "-");
     (plain != name).then_some(plain)
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io,
     net::SocketAddr,
     rc::Rc,
     sync::{
@@ -13,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -23,8 +24,9 @@ use crate::{
     authority::LastHost,
     error::Fault,
     framing::{self, guard::Guard},
+    pace::Pace,
     proxy,
-    settings::Limits,
+    settings::{Limit, Limits},
     timer,
     worker::Worker,
 };
@@ -51,12 +53,20 @@ pub(crate) struct Watch {
     /// Ours.
     answer: OnceLock<Bytes>,
     head_since_ms: AtomicU64,
-    body_since_ms: AtomicU64,
-    write_since_ms: AtomicU64,
+    /// At which it sends bodies.
+    sending: Pace,
+    /// At which it takes responses.
+    taking: Pace,
+    /// In bytes a second.
+    rate_min: u64,
     linger_since_ms: AtomicU64,
 }
 
 impl Watch {
+    fn new(rate_min: u64) -> Self {
+        Self { rate_min, ..Self::default() }
+    }
+
     /// From now on the bytes are no HTTP.
     pub(crate) fn become_tunnel(&self) {
         self.tunnel.store(true, Relaxed);
@@ -128,26 +138,27 @@ impl Watch {
     /// hyper waits for the client to send.
     pub(crate) fn reading(&self, in_message: bool, in_head: bool) {
         if in_message {
-            let since = if in_head { &self.head_since_ms } else { &self.body_since_ms };
-            if since.load(Relaxed) == 0 {
-                since.store(timer::now_ms(), Relaxed);
+            if !in_head {
+                self.sending.waits(timer::now_ms());
+            } else if self.head_since_ms.load(Relaxed) == 0 {
+                self.head_since_ms.store(timer::now_ms(), Relaxed);
             }
         } else {
             self.head_since_ms.store(0, Relaxed);
         }
     }
 
-    /// The client has sent something. A head's time goes on: drop by drop is no excuse.
-    pub(crate) fn read(&self) {
-        self.body_since_ms.store(0, Relaxed);
+    /// The client has sent so many bytes. A head's time goes on: drop by drop is no excuse.
+    pub(crate) fn read(&self, bytes: usize) {
+        self.sending.moved(timer::now_ms(), bytes, self.rate_min);
     }
 
     /// hyper has written, or waits for the client to take what there is.
-    pub(crate) fn writing(&self, waits: bool) {
-        if !waits {
-            self.write_since_ms.store(0, Relaxed);
-        } else if self.write_since_ms.load(Relaxed) == 0 {
-            self.write_since_ms.store(timer::now_ms(), Relaxed);
+    pub(crate) fn writing(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Pending => self.taking.waits(timer::now_ms()),
+            Poll::Ready(Ok(bytes)) => self.taking.moved(timer::now_ms(), *bytes, self.rate_min),
+            Poll::Ready(Err(_)) => {}
         }
     }
 
@@ -184,13 +195,14 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(peer: SocketAddr, trusted: bool) -> Self {
+    /// Of this peer, which is believed or not, and should send and take so many bytes a second.
+    pub(crate) fn new(peer: SocketAddr, trusted: bool, rate_min: u64) -> Self {
         let address = peer.ip().to_canonical().to_string();
         Self {
             peer,
             peer_value: HeaderValue::try_from(address).unwrap_or(HeaderValue::from_static("unknown")),
             trusted,
-            watch: Arc::default(),
+            watch: Arc::new(Watch::new(rate_min)),
             host: LastHost::default(),
             used: Cell::new(false),
             idle_since_ms: Cell::new(timer::now_ms()),
@@ -221,45 +233,52 @@ impl Connection {
         self.wish(Wish::Finish);
     }
 
-    /// Ends it if it has waited for its client for too long.
-    pub(crate) fn sweep(&self, limits: &Limits) {
+    /// Ends it if it has waited for its client for too long; gives the limit that the client has just run into.
+    pub(crate) fn sweep(&self, limits: &Limits) -> Option<Limit> {
         let now = timer::now_ms();
         let over = |since: u64, limit_ms: u64| since != 0 && now.saturating_sub(since) > limit_ms;
         let watch = &self.watch;
         if watch.is_tunnel() {
-            return;
+            return None;
+        }
+        if over(watch.linger_since_ms.load(Relaxed), LINGER_MS) {
+            self.wish(Wish::Drop);
+            return None;
         }
         let stall_ms = timer::millis(limits.stall_timeout);
-        if over(watch.linger_since_ms.load(Relaxed), LINGER_MS)
-            || over(watch.body_since_ms.load(Relaxed), stall_ms)
-            || over(watch.write_since_ms.load(Relaxed), stall_ms)
-        {
-            return self.wish(Wish::Drop);
+        for pace in [&watch.sending, &watch.taking] {
+            let (waiting, behind) = pace.behind_ms(now);
+            if behind > stall_ms {
+                let limit = if waiting > stall_ms { Limit::StallTimeout } else { Limit::ClientRate };
+                return self.wish(Wish::Drop).then_some(limit);
+            }
         }
         if watch.in_exchange() {
-            return;
+            return None;
         }
         let head_since = watch.head_since_ms.load(Relaxed);
         if over(head_since, timer::millis(limits.header_timeout)) {
-            self.wish(Wish::Drop);
-        } else if head_since == 0 && over(self.idle_since_ms.get(), timer::millis(limits.idle_timeout)) {
-            self.wish(Wish::Finish);
+            return self.wish(Wish::Drop).then_some(Limit::HeaderTimeout);
         }
+        let idle = head_since == 0 && over(self.idle_since_ms.get(), timer::millis(limits.idle_timeout));
+        (idle && self.wish(Wish::Finish)).then_some(Limit::IdleTimeout)
     }
 
-    fn wish(&self, wish: Wish) {
-        if self.wish.get() != Wish::Drop
-            && self.wish.replace(wish) != wish
-            && let Some(waker) = self.waker.borrow_mut().take()
-        {
+    /// Has it end so; false if that was wished before.
+    fn wish(&self, wish: Wish) -> bool {
+        if self.wish.get() == Wish::Drop || self.wish.replace(wish) == wish {
+            return false;
+        }
+        if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
+        true
     }
 }
 
 /// Serves the connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, connection: Rc<Connection>) {
-    let guard = Guard::new(stream, connection.watch.clone());
+    let guard = Guard::new(stream, connection.watch.clone(), worker.settings.limits.head());
     let service = {
         let (worker, connection) = (worker.clone(), connection.clone());
         service_fn(move |request: http::Request<Incoming>| {
@@ -299,8 +318,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, connection: Rc<
     if let Err(error) = served {
         tracing::debug!(peer = %connection.peer, %error, "a client's connection ended early");
     }
-    if connection.watch.refused().is_some() {
-        worker.metrics.framing_refusals.add(1);
+    match connection.watch.refused().map(framing::Fault::limit) {
+        Some(Some(limit)) => worker.metrics.limited(limit),
+        Some(None) => worker.metrics.framing_refusals.add(1),
+        None => {}
     }
 }
 
@@ -309,6 +330,10 @@ fn refuse(worker: &Worker, connection: &Connection, status: u16) -> Bytes {
     let fault = Fault::of_head(status, connection.watch.refused());
     worker.metrics.refused_head(fault.status);
     worker.metrics.refused(fault.code);
+    if connection.watch.refused().is_none() && fault.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
+        // What hyper counts otherwise than the guard does.
+        worker.metrics.limited(Limit::HeadBytes);
+    }
     let id = worker.ids.make();
     if let Some(access) = &worker.access {
         let entry = Entry::refused(connection.peer.ip().to_canonical(), id.clone());

@@ -92,6 +92,32 @@ impl Fault {
         }
     }
 
+    /// The version of HTTP is another one (RFC 9110, section 15.6.6).
+    fn version() -> Self {
+        Self {
+            close: true,
+            ..Self::new(
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                Code::Invalid,
+                "http_version",
+                "This version of HTTP is not served here",
+            )
+        }
+    }
+
+    /// What the client expects is nothing that is known here (RFC 9110, section 10.1.1).
+    pub(crate) fn expectation() -> Self {
+        Self {
+            close: true,
+            ..Self::new(
+                StatusCode::EXPECTATION_FAILED,
+                Code::Invalid,
+                "expectation",
+                "What the request expects is not known here",
+            )
+        }
+    }
+
     /// The head has too many header lines.
     pub(crate) fn headers_too_many() -> Self {
         Self {
@@ -108,7 +134,11 @@ impl Fault {
     /// What is wrong with a head that hyper refused with this status, or that the guard made it refuse.
     pub(crate) fn of_head(status: u16, framing: Option<framing::Fault>) -> Self {
         match (framing, StatusCode::from_u16(status)) {
-            (Some(framing::Fault::LineTooLong), _) => Self::headers_too_many(),
+            (Some(framing::Fault::HeadTooLarge | framing::Fault::HeadersTooMany), _) => {
+                Self::headers_too_many()
+            }
+            (Some(framing::Fault::TargetTooLong), _) => Self::target_too_long(),
+            (Some(framing::Fault::Version), _) => Self::version(),
             (Some(fault), _) => Self::bad_request(fault.detail()),
             (None, Ok(StatusCode::URI_TOO_LONG)) => Self::target_too_long(),
             (None, Ok(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)) => Self::headers_too_many(),

@@ -4,25 +4,47 @@
 //! follower is strict in the few things that decide where a message ends (RFC 9112, sections 2.2, 5, 6 and 7); all
 //! else, control bytes and white space before a colon among it, is refused by hyper's own parser.
 
+mod chunk;
 pub(crate) mod guard;
+#[cfg(test)]
+mod tests;
 
+use chunk::{Chunks, Step};
 use memchr::{memchr, memchr2};
 
-/// The longest line that is kept while its end has not come.
-const LINE_BYTES_MAX: usize = 64 * 1024;
-/// The most bytes of chunk extensions in one message.
-const EXTENSION_BYTES_MAX: usize = 1024;
-/// The largest chunk and the largest Content-Length: far above anything real, far below overflow.
+use crate::settings::Limit;
+
+/// The largest Content-Length: far above anything real, far below overflow.
 const LENGTH_DIGITS_MAX: usize = 18;
-const CHUNK_DIGITS_MAX: u8 = 15;
+/// The longest method; those that are registered have up to 17 bytes.
+const METHOD_BYTES_MAX: usize = 64;
+
+/// How large a head may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeadLimits {
+    /// Bytes, and those of a message's trailers.
+    pub(crate) bytes_max: usize,
+    /// Bytes of the request target.
+    pub(crate) target_bytes_max: usize,
+    /// Header lines.
+    pub(crate) headers_max: usize,
+}
 
 /// What is wrong with the framing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// A line that ends in LF alone, or in the middle of which there is a CR.
     LineEnd,
-    /// A line longer than [`LINE_BYTES_MAX`].
-    LineTooLong,
+    /// A head, or trailers, larger than [`HeadLimits::bytes_max`].
+    HeadTooLarge,
+    /// More header lines than [`HeadLimits::headers_max`].
+    HeadersTooMany,
+    /// A request target longer than [`HeadLimits::target_bytes_max`].
+    TargetTooLong,
+    /// A method longer than [`METHOD_BYTES_MAX`].
+    MethodTooLong,
+    /// A version of HTTP that is neither 1.0 nor 1.1.
+    Version,
     /// A header line that begins with white space, or has some before its colon.
     WhiteSpace,
     /// Content-Length that is no plain number, or more than one.
@@ -35,6 +57,8 @@ pub(crate) enum Fault {
     Chunk,
     /// A `#` in a request line: no part of a request target (RFC 9112, section 3.2), and cut off by some parsers.
     Fragment,
+    /// A byte above 127 in a request line, where a URI has none (RFC 3986, section 2).
+    NotAscii,
 }
 
 impl Fault {
@@ -42,13 +66,28 @@ impl Fault {
     pub(crate) fn detail(self) -> &'static str {
         match self {
             Self::LineEnd => "A line of the head does not end in CR LF, or has a CR in it",
-            Self::LineTooLong => "A line of the head is too long",
+            Self::HeadTooLarge => "The head is too large",
+            Self::HeadersTooMany => "There are too many header lines",
+            Self::TargetTooLong => "The request target is too long",
+            Self::MethodTooLong => "The method is too long",
+            Self::Version => "This version of HTTP is not served here",
             Self::WhiteSpace => "A header line begins with white space, or has some before its colon",
             Self::ContentLength => "Content-Length is no plain number, or is there more than once",
             Self::TransferEncoding => "Transfer-Encoding is not exactly chunked, or is in HTTP/1.0",
             Self::Both => "There are both Content-Length and Transfer-Encoding",
             Self::Chunk => "The body is framed badly",
             Self::Fragment => "The request target has a #",
+            Self::NotAscii => "The request line has a byte that is not ASCII",
+        }
+    }
+
+    /// The limit of the settings that it is about; none if it is one of the rules.
+    pub(crate) fn limit(self) -> Option<Limit> {
+        match self {
+            Self::HeadTooLarge => Some(Limit::HeadBytes),
+            Self::HeadersTooMany => Some(Limit::Headers),
+            Self::TargetTooLong => Some(Limit::TargetBytes),
+            _ => None,
         }
     }
 }
@@ -72,18 +111,10 @@ enum State {
     Head,
     /// In a body, with this many bytes to come.
     Length(u64),
-    /// In a chunk's size.
-    Size { value: u64, digits: u8 },
-    /// In a chunk's extensions.
-    Extension { zero: bool },
-    /// At the LF that ends a chunk's size line.
-    SizeEnd { zero: bool },
+    /// In a chunk's line, or at the end of its data.
+    Chunk,
     /// In a chunk's data, with this many bytes to come.
     Data(u64),
-    /// At the CR that ends a chunk's data.
-    DataCr,
-    /// At the LF that ends a chunk's data.
-    DataLf,
     /// In the trailers.
     Trailers,
 }
@@ -91,26 +122,31 @@ enum State {
 /// The framing of one connection's requests, as far as it has come.
 #[derive(Debug)]
 pub(crate) struct Follower {
+    limits: HeadLimits,
     state: State,
     /// The beginning of a line whose end has not come.
     line: Vec<u8>,
+    /// Of this head, or of these trailers, in whole lines.
+    head_bytes: usize,
+    headers: usize,
     http_10: bool,
     length: Option<u64>,
     chunked: bool,
-    extension_bytes: usize,
-    size: u64,
+    chunks: Chunks,
 }
 
 impl Follower {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(limits: HeadLimits) -> Self {
         Self {
+            limits,
             state: State::Start,
             line: Vec::new(),
+            head_bytes: 0,
+            headers: 0,
             http_10: false,
             length: None,
             chunked: false,
-            extension_bytes: 0,
-            size: 0,
+            chunks: Chunks::new(),
         }
     }
 
@@ -137,20 +173,27 @@ impl Follower {
                 State::Start | State::Head | State::Trailers => self.lines(rest, at)?,
                 State::Length(left) => {
                     let (taken, left) = skip(left, rest);
-                    self.state = if left == 0 { State::Start } else { State::Length(left) };
+                    self.state = State::Length(left);
+                    if left == 0 {
+                        self.message_ended();
+                    }
                     taken
                 }
                 State::Data(left) => {
                     let (taken, left) = skip(left, rest);
-                    self.state = if left == 0 { State::DataCr } else { State::Data(left) };
+                    self.state = if left == 0 { State::Chunk } else { State::Data(left) };
+                    if left == 0 {
+                        self.chunks.data_ended();
+                    }
                     taken
                 }
-                _ => {
-                    self.chunk_byte(rest[0]).map_err(|fault| Violation {
-                        good: at,
-                        in_head: false,
-                        fault,
-                    })?;
+                State::Chunk => {
+                    self.state = match self.chunks.byte(rest[0]) {
+                        Some(Step::Line) => State::Chunk,
+                        Some(Step::Data(size)) => State::Data(size),
+                        Some(Step::Last) => State::Trailers,
+                        None => return Err(Violation { good: at, in_head: false, fault: Fault::Chunk }),
+                    };
                     1
                 }
             };
@@ -164,6 +207,7 @@ impl Follower {
         while at < rest.len() && matches!(self.state, State::Start | State::Head | State::Trailers) {
             let in_head = self.state != State::Trailers;
             let refuse = |good: usize, fault| Violation { good: base + good, in_head, fault };
+            let room = self.limits.bytes_max.saturating_sub(self.head_bytes + self.line.len());
             // A CR that was the last byte seen must go on with LF.
             let (end, complete) = if self.line.last() == Some(&b'\r') {
                 (at, rest[at] == b'\n')
@@ -171,8 +215,9 @@ impl Follower {
                 match memchr2(b'\r', b'\n', &rest[at..]).map(|length| at + length) {
                     Some(cr) if rest[cr] == b'\r' && cr + 1 < rest.len() => (cr + 1, rest[cr + 1] == b'\n'),
                     Some(lf) if rest[lf] == b'\n' => (lf, false),
-                    _ if self.line.len() + rest.len() - at > LINE_BYTES_MAX => {
-                        return Err(refuse(at, Fault::LineTooLong));
+                    _ if rest.len() - at > room => {
+                        let fault = self.too_large(&rest[at..at + room]);
+                        return Err(refuse(at + room, fault));
                     }
                     _ => {
                         self.line.extend_from_slice(&rest[at..]);
@@ -180,9 +225,14 @@ impl Follower {
                     }
                 }
             };
+            if end + 1 - at > room {
+                let fault = self.too_large(&rest[at..at + room]);
+                return Err(refuse(at + room, fault));
+            }
             if !complete {
                 return Err(refuse(end, Fault::LineEnd));
             }
+            self.head_bytes += self.line.len() + end + 1 - at;
             let outcome = if self.line.is_empty() {
                 self.line_ended(&rest[at..end])
             } else {
@@ -200,31 +250,81 @@ impl Follower {
         Ok(at)
     }
 
+    /// What is too large about a head that has no more room once `more` has come of a line.
+    fn too_large(&self, more: &[u8]) -> Fault {
+        if self.state != State::Start {
+            return Fault::HeadTooLarge;
+        }
+        let mut beginning = self.line.iter().chain(more).take(METHOD_BYTES_MAX + 1);
+        if beginning.any(|byte| *byte == b' ') {
+            Fault::TargetTooLong
+        } else if self.line.len() + more.len() > METHOD_BYTES_MAX {
+            Fault::MethodTooLong
+        } else {
+            Fault::HeadTooLarge
+        }
+    }
+
     /// Takes one line, with its CR, the only one in it, and without its LF.
     fn line_ended(&mut self, line: &[u8]) -> Result<(), Fault> {
         let Some((b'\r', line)) = line.split_last() else { return Err(Fault::LineEnd) };
         match self.state {
             State::Start if line.is_empty() => {}
             State::Start => {
-                if memchr(b'#', line).is_some() {
-                    return Err(Fault::Fragment);
-                }
-                self.http_10 = line.ends_with(b"HTTP/1.0");
+                self.request_line(line)?;
+                self.headers = 0;
                 self.length = None;
                 self.chunked = false;
-                self.extension_bytes = 0;
                 self.state = State::Head;
             }
-            State::Trailers if line.is_empty() => self.state = State::Start,
+            State::Trailers if line.is_empty() => self.message_ended(),
             State::Trailers => no_fold(line)?,
             _ => return self.header(line),
         }
         Ok(())
     }
 
+    /// Takes a request line. What is no request line at all is left to hyper, which refuses it.
+    fn request_line(&mut self, line: &[u8]) -> Result<(), Fault> {
+        self.http_10 = line.ends_with(b"HTTP/1.0");
+        if !line.is_ascii() {
+            return Err(Fault::NotAscii);
+        }
+        let Some(method_end) = memchr(b' ', &line[..line.len().min(METHOD_BYTES_MAX + 1)]) else {
+            return if line.len() > METHOD_BYTES_MAX { Err(Fault::MethodTooLong) } else { Ok(()) };
+        };
+        let (target, version) = match line.split_last_chunk::<9>() {
+            Some((target, version)) if version.starts_with(b" HTTP/") => (target, &version[..]),
+            _ => (line, &b""[..]),
+        };
+        if target.len().saturating_sub(method_end + 1) > self.limits.target_bytes_max {
+            return Err(Fault::TargetTooLong);
+        }
+        if memchr(b'#', line).is_some() {
+            return Err(Fault::Fragment);
+        }
+        match version {
+            [.., b'1', b'.', b'0' | b'1'] => Ok(()),
+            [.., b'0'..=b'9', b'.', b'0'..=b'9'] => Err(Fault::Version),
+            _ => Ok(()),
+        }
+    }
+
+    fn message_ended(&mut self) {
+        self.head_bytes = 0;
+        self.state = State::Start;
+    }
+
     fn header(&mut self, line: &[u8]) -> Result<(), Fault> {
+        if line.is_empty() {
+            self.head_ended();
+            return Ok(());
+        }
+        self.headers += 1;
+        if self.headers > self.limits.headers_max {
+            return Err(Fault::HeadersTooMany);
+        }
         match line.first() {
-            None => return self.head_ended(),
             Some(b'c' | b'C') => {
                 if let Some(value) = value_of(line, b"content-length")? {
                     let length = content_length(value).ok_or(Fault::ContentLength)?;
@@ -241,48 +341,21 @@ impl Follower {
                     self.chunked = true;
                 }
             }
-            Some(_) => no_fold(line)?,
+            _ => no_fold(line)?,
         }
         if self.chunked && self.length.is_some() { Err(Fault::Both) } else { Ok(()) }
     }
 
-    fn head_ended(&mut self) -> Result<(), Fault> {
-        self.state = match (self.chunked, self.length) {
-            (true, _) => State::Size { value: 0, digits: 0 },
-            (false, None | Some(0)) => State::Start,
-            (false, Some(length)) => State::Length(length),
-        };
-        Ok(())
-    }
-
-    fn chunk_byte(&mut self, byte: u8) -> Result<(), Fault> {
-        self.state = match (self.state, byte) {
-            (State::Size { value, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
-                if digits < CHUNK_DIGITS_MAX =>
-            {
-                let digit = (byte as char).to_digit(16).ok_or(Fault::Chunk)?;
-                State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
+    fn head_ended(&mut self) {
+        self.head_bytes = 0;
+        match (self.chunked, self.length) {
+            (true, _) => {
+                self.chunks = Chunks::new();
+                self.state = State::Chunk;
             }
-            (State::Size { value, digits: 1.. }, b'\r' | b';') => {
-                self.size = value;
-                let zero = value == 0;
-                if byte == b';' { State::Extension { zero } } else { State::SizeEnd { zero } }
-            }
-            (State::Extension { zero }, b'\r') => State::SizeEnd { zero },
-            (State::Extension { zero }, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.extension_bytes += 1;
-                if self.extension_bytes > EXTENSION_BYTES_MAX {
-                    return Err(Fault::Chunk);
-                }
-                State::Extension { zero }
-            }
-            (State::SizeEnd { zero: true }, b'\n') => State::Trailers,
-            (State::SizeEnd { zero: false }, b'\n') => State::Data(self.size),
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size { value: 0, digits: 0 },
-            _ => return Err(Fault::Chunk),
-        };
-        Ok(())
+            (false, None | Some(0)) => self.message_ended(),
+            (false, Some(length)) => self.state = State::Length(length),
+        }
     }
 }
 
@@ -324,177 +397,4 @@ fn trim(mut value: &[u8]) -> &[u8] {
 fn content_length(value: &[u8]) -> Option<u64> {
     let plain = (1..=LENGTH_DIGITS_MAX).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     plain.then(|| value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// What streams are made of.
-    const PARTS: [&str; 22] = [
-        "GET / HTTP/1.1",
-        "POST / HTTP/1.0",
-        "\r\n",
-        "\r\n",
-        "\r\n\r\n",
-        "\r",
-        "\n",
-        "Host: a\r\n",
-        "Content-Length: 3\r\n",
-        "Content-Length: 0\r\n",
-        "content-length",
-        "Transfer-Encoding: chunked\r\n\r\n",
-        "Transfer-Encoding: gzip\r\n",
-        ": ",
-        " ",
-        "3",
-        "0\r\n",
-        "3\r\nabc\r\n",
-        ";ext=1",
-        "abc",
-        "#",
-        "GET /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nT: 1\r\n\r\n",
-    ];
-
-    /// What a stream comes to, whole and byte by byte.
-    fn fault(stream: &str) -> Option<Fault> {
-        let whole = Follower::new().feed(stream.as_bytes()).err();
-        let mut follower = Follower::new();
-        let single = (0..stream.len())
-            .find_map(|at| follower.feed(&stream.as_bytes()[at..=at]).err().map(|found| (at, found)));
-        assert_eq!(
-            whole.map(|found| (found.good, found.in_head, found.fault)),
-            single.map(|(at, found)| (at, found.in_head, found.fault)),
-            "{stream:?}"
-        );
-        if whole.is_none() {
-            assert!(follower.between_messages(), "{stream:?} ends in {:?}", follower.state);
-        }
-        whole.map(|found| found.fault)
-    }
-
-    #[test]
-    fn good_streams_are_followed_to_their_ends() {
-        for stream in [
-            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\n",
-            "POST / HTTP/1.1\r\ncontent-length: 5 \r\n\r\na\nb\ncGET / HTTP/1.1\r\n\r\n",
-            "POST / HTTP/1.1\r\nContent-Length:0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
-            "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\na\nb\nc\r\nA;x=\"y\"\r\n0123456789\r\n0\r\n\r\n",
-            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n000\r\nx: y\r\n\r\nGET / HTTP/1.1\r\n\r\n",
-            "GET / HTTP/1.1\r\nContent-Lengthy: x\r\nTransfer-Encodings: x\r\n\r\n",
-        ] {
-            assert_eq!(fault(stream), None, "{stream:?}");
-        }
-    }
-
-    #[test]
-    fn bad_heads_are_refused() {
-        for (head, want) in [
-            ("GET / HTTP/1.1\nHost: a\r\n\r\n", Fault::LineEnd),
-            ("GET / HTTP/1.1\r\nHost: a\n\r\n", Fault::LineEnd),
-            ("GET /a#b HTTP/1.1\r\n\r\n", Fault::Fragment),
-            ("GET / HTTP/1.1\r\nHost: a\r\n\n", Fault::LineEnd),
-            ("\nGET / HTTP/1.1\r\n\r\n", Fault::LineEnd),
-            ("GET / HTTP/1.1\r\nX: a\rb\r\n\r\n", Fault::LineEnd),
-            ("GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n", Fault::WhiteSpace),
-            ("GET / HTTP/1.1\r\n X: a\r\n\r\n", Fault::WhiteSpace),
-            ("GET / HTTP/1.1\r\nContent-Length : 1\r\n\r\n", Fault::WhiteSpace),
-            ("GET / HTTP/1.1\r\nTransfer-Encoding\t: chunked\r\n\r\n", Fault::WhiteSpace),
-            ("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", Fault::ContentLength),
-            ("GET / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n", Fault::ContentLength),
-            ("GET / HTTP/1.1\r\nContent-Length: +1\r\n\r\n", Fault::ContentLength),
-            ("GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", Fault::ContentLength),
-            ("GET / HTTP/1.1\r\nContent-Length: 0x1\r\n\r\n", Fault::ContentLength),
-            ("GET / HTTP/1.1\r\nContent-Length:\r\n\r\n", Fault::ContentLength),
-            ("GET / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", Fault::ContentLength),
-            ("GET / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Fault::TransferEncoding),
-            ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked, chunked\r\n\r\n", Fault::TransferEncoding),
-            ("GET / HTTP/1.1\r\nTransfer-Encoding: \x0bchunked\r\n\r\n", Fault::TransferEncoding),
-            ("GET / HTTP/1.1\r\nTransfer-Encoding: identity\r\n\r\n", Fault::TransferEncoding),
-            ("GET / HTTP/1.1\r\nTransfer-Encoding: \"chunked\"\r\n\r\n", Fault::TransferEncoding),
-            (
-                "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-                Fault::TransferEncoding,
-            ),
-            ("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Fault::TransferEncoding),
-            ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", Fault::Both),
-            ("GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", Fault::Both),
-        ] {
-            assert_eq!(fault(head), Some(want), "{head:?}");
-        }
-    }
-
-    #[test]
-    fn bad_chunks_are_refused() {
-        for body in [
-            "\r\n",
-            "x\r\n",
-            "+1\r\n",
-            "0x1\r\n",
-            "1 \r\n",
-            " 1\r\n",
-            "1\n",
-            "1\r\nab",
-            "1\r\na\n",
-            "1\r\na\rb",
-            "1\r\na\r\n\r\n",
-            "1;a\n",
-            "1;\0\r\n",
-            "ffffffffffffffff\r\n",
-            "0000000000000000\r\n",
-            "1\r2",
-        ] {
-            let stream = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
-            assert_eq!(fault(&stream), Some(Fault::Chunk), "{body:?}");
-        }
-        for body in ["0\r\n\n", "0\r\nx: y\n\r\n"] {
-            let stream = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
-            assert_eq!(fault(&stream), Some(Fault::LineEnd), "{body:?}");
-        }
-    }
-
-    proptest! {
-        /// However a stream is cut, it is judged alike: whole, byte by byte, and in two.
-        #[test]
-        fn cuts_change_nothing(
-            parts in prop::collection::vec(prop::sample::select(PARTS.to_vec()), 0..24),
-            cut in any::<prop::sample::Index>(),
-        ) {
-            let stream = parts.concat();
-            let feed = |cuts: &[usize]| {
-                let mut follower = Follower::new();
-                let mut begin = 0;
-                for &end in cuts {
-                    if let Err(found) = follower.feed(&stream.as_bytes()[begin..end]) {
-                        return Err((begin + found.good, found.in_head, found.fault));
-                    }
-                    begin = end;
-                }
-                Ok(follower.between_messages())
-            };
-            let whole = feed(&[stream.len()]);
-            prop_assert_eq!(feed(&(1..=stream.len()).collect::<Vec<_>>()), whole);
-            prop_assert_eq!(feed(&[cut.index(stream.len() + 1), stream.len()]), whole);
-        }
-
-        #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-            let _ = Follower::new().feed(&bytes);
-        }
-    }
-
-    #[test]
-    fn what_a_stranger_can_grow_is_bounded() {
-        let long = format!("GET /{}", "a".repeat(LINE_BYTES_MAX));
-        assert_eq!(
-            Follower::new().feed(long.as_bytes()).map_err(|found| found.fault),
-            Err(Fault::LineTooLong)
-        );
-        let extension = "x".repeat(EXTENSION_BYTES_MAX + 1);
-        let stream = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;{extension}");
-        assert_eq!(fault(&stream), Some(Fault::Chunk));
-    }
 }

@@ -6,11 +6,12 @@ use crate::{
     forwarded,
     framing::Follower,
     headers::{self, Found},
+    settings::Limits,
 };
 
 /// Takes from a request's headers what goes no further. Says whether it asks for an upgrade, and whether it takes trailers.
 pub fn clean_request(headers: &mut HeaderMap, trusted: bool) -> (bool, bool) {
-    let Found { upgrade, trailers } = headers::clean_request(headers, trusted);
+    let Found { upgrade, trailers, .. } = headers::clean_request(headers, trusted);
     (upgrade, trailers)
 }
 
@@ -55,7 +56,7 @@ impl Framing {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a stream has a beginning and no default")]
     pub fn new() -> Self {
-        Self(Follower::new())
+        Self(Follower::new(Limits::default().head()))
     }
 
     /// Goes on over these bytes.

@@ -1,6 +1,6 @@
 //! Which headers go through: those of one hop, and those by which a client could pass for another, do not.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// `Keep-Alive`, which `http` has no constant for.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -20,8 +20,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// What a client must not say of itself, by how a name begins.
 const PROTECTED_PREFIXES: [&str; 4] = ["x-forwarded", "x-phalanx-", "x-consumer", "x-auth-"];
-/// What a client must not say of itself, by name. That `_` and `.` pass for `-` in many a program behind us is why
-/// names are compared as if they did.
+/// What a client must not say of itself, by name. That `_` and `.` pass for `-` in many a program behind us, and in some every
+/// character that is no letter or digit (RFC 3875, section 4.1.18), is why names are compared as if they did.
 const PROTECTED: [&str; 7] = [
     "forwarded",
     "x-real-ip",
@@ -55,15 +55,22 @@ pub(crate) struct Found {
     pub(crate) upgrade: bool,
     /// `TE: trailers`.
     pub(crate) trailers: bool,
+    /// `Expect` has something other than `100-continue`.
+    pub(crate) expects_more: bool,
 }
 
 /// Takes away what must not go beyond this hop, and what only a trusted peer may say.
 pub(crate) fn clean_request(headers: &mut HeaderMap, trusted: bool) -> Found {
     let mut hop = false;
+    let mut expects_more = false;
     let mut gone: Vec<HeaderName> = Vec::new();
     for name in headers.keys() {
         match name {
-            &header::EXPECT => gone.push(header::EXPECT),
+            &header::EXPECT => {
+                let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+                expects_more = !headers.get_all(header::EXPECT).iter().all(known);
+                gone.push(header::EXPECT);
+            }
             &header::HOST | &header::ACCEPT | &header::USER_AGENT | &header::CONTENT_LENGTH => {}
             name if is_hop_by_hop(name) => hop = true,
             name if is_claim(name.as_str(), trusted) => gone.push(name.clone()),
@@ -74,7 +81,7 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, trusted: bool) -> Found {
         headers.remove(name);
     }
     if !hop {
-        return Found::default();
+        return Found { expects_more, ..Found::default() };
     }
     let mut names_upgrade = false;
     let named = named_by_connection(headers, &mut names_upgrade);
@@ -89,7 +96,7 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, trusted: bool) -> Found {
             headers.remove(name);
         }
     }
-    Found { upgrade, trailers }
+    Found { upgrade, trailers, expects_more }
 }
 
 /// Takes away from a request's trailers what it may not say in its head: some programs make them one (RFC 9110, section
@@ -147,7 +154,7 @@ fn is_claim(name: &str, trusted: bool) -> bool {
     if !matches!(name.as_bytes().first(), Some(b'x' | b'f' | b't' | b'c' | b'h')) {
         return false;
     }
-    if !name.bytes().any(|byte| byte == b'_' || byte == b'.') {
+    if !name.bytes().any(passes_for_hyphen) {
         return !trusted && is_protected(name);
     }
     let mut plain = [0; NAME_BYTES_MAX];
@@ -155,14 +162,19 @@ fn is_claim(name: &str, trusted: bool) -> bool {
         return PROTECTED_PREFIXES.iter().any(|prefix| aliases(name.as_bytes(), prefix.as_bytes()));
     };
     for (to, from) in plain.iter_mut().zip(name.bytes()) {
-        *to = if matches!(from, b'_' | b'.') { b'-' } else { from };
+        *to = if passes_for_hyphen(from) { b'-' } else { from };
     }
     std::str::from_utf8(plain).is_ok_and(|plain| is_protected(plain) || ALIASED.contains(&plain))
 }
 
+/// Whether it is none, and may be taken for one.
+fn passes_for_hyphen(byte: u8) -> bool {
+    !byte.is_ascii_alphanumeric() && byte != b'-'
+}
+
 fn aliases(name: &[u8], prefix: &[u8]) -> bool {
-    name.len() >= prefix.len()
-        && name.iter().zip(prefix).all(|(byte, want)| byte == want || (*want == b'-' && b"_.".contains(byte)))
+    let same = |(byte, want): (&u8, &u8)| byte == want || (*want == b'-' && passes_for_hyphen(*byte));
+    name.len() >= prefix.len() && name.iter().zip(prefix).all(same)
 }
 
 /// Whether a response's headers leave it open where its body ends (RFC 9112, section 6.3).
@@ -187,8 +199,6 @@ pub(crate) fn badly_framed(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -224,8 +234,24 @@ mod tests {
             ("expect", "100-continue"),
             ("accept", "*/*"),
         ]);
-        assert_eq!(clean_request(&mut headers, false), Found { upgrade: false, trailers: true });
+        assert_eq!(clean_request(&mut headers, false), Found { trailers: true, ..Found::default() });
         assert_eq!(names(&headers), ["accept"]);
+    }
+
+    #[test]
+    fn only_100_continue_can_be_expected() {
+        for (lines, more) in [
+            (&[("expect", "100-Continue")][..], false),
+            (&[("expect", "100-continue"), ("expect", "100-continue")], false),
+            (&[("expect", "200-ok")], true),
+            (&[("expect", "100-continue, x")], true),
+            (&[("expect", "100-continue"), ("expect", "x")], true),
+            (&[("expect", "")], true),
+        ] {
+            let mut headers = map(lines);
+            assert_eq!(clean_request(&mut headers, false).expects_more, more, "{lines:?}");
+            assert!(headers.is_empty());
+        }
     }
 
     #[test]
@@ -257,6 +283,8 @@ mod tests {
             ("x_auth_user", "1"),
             ("content_length", "1"),
             ("transfer.encoding", "1"),
+            ("transfer~encoding", "1"),
+            ("x'auth|user", "1"),
             ("x_mine", "1"),
             ("x-mine", "1"),
         ];

@@ -25,6 +25,7 @@ mod headers;
 pub mod install;
 pub mod lease;
 mod metrics;
+mod pace;
 pub mod path;
 pub mod plan;
 pub mod policy;

@@ -15,7 +15,7 @@ use prometheus::{
     proto::{Bucket, Counter as ProtoCounter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 
-use crate::{plan::Plan, upstream::connect::Unconnected};
+use crate::{plan::Plan, settings::Limit, upstream::connect::Unconnected};
 
 /// Upper bounds of the duration histogram, in microseconds.
 const BOUNDS_US: [u64; 14] = [
@@ -60,6 +60,7 @@ pub(crate) struct Metrics {
     buckets: [Count; BOUNDS_US.len() + 1],
     duration_us: Count,
     refusals: [Count; CODES.len()],
+    limits: [Count; Limit::ALL.len()],
     pub(crate) framing_refusals: Count,
     pub(crate) connections: Count,
     pub(crate) connections_total: Count,
@@ -98,6 +99,12 @@ impl Metrics {
         if let Some(at) = CODES.iter().position(|known| *known == code) {
             self.refusals[at].add(1);
         }
+    }
+
+    /// A client ran into this limit.
+    pub(crate) fn limited(&self, limit: Limit) {
+        // Its place in `Limit::ALL` (a test).
+        self.limits[limit as usize].add(1);
     }
 }
 
@@ -171,6 +178,10 @@ const REQUESTS: (&str, &str) = ("phalanx_requests_total", "Requests answered, by
 const REFUSALS: (&str, &str) = ("phalanx_refusals_total", "Requests the gateway itself refused, by code.");
 const UNCONNECTED: (&str, &str) =
     ("phalanx_upstream_connect_failures_total", "Connections to targets that did not come to be, by reason.");
+const CLIENT_LIMITS: (&str, &str) = (
+    "phalanx_client_limits_total",
+    "Clients that ran into a limit of this node, by the name of its setting.",
+);
 const DURATION: (&str, &str) =
     ("phalanx_request_duration_seconds", "From a request's head to the end of its response's body.");
 
@@ -184,6 +195,7 @@ impl Collected {
             desc(REQUESTS, Some("class"))?,
             desc(REFUSALS, Some("code"))?,
             desc(UNCONNECTED, Some("reason"))?,
+            desc(CLIENT_LIMITS, Some("limit"))?,
             desc(DURATION, None)?,
         ];
         for (name, help, _) in COUNTERS {
@@ -233,6 +245,9 @@ impl Collector for Collected {
             .iter()
             .enumerate()
             .map(|(at, reason)| counter(&[("reason", reason)], self.sum(|worker| &worker.unconnected[at])));
+        let limits = Limit::ALL.iter().map(|(limit, name)| {
+            counter(&[("limit", name)], self.sum(|worker| &worker.limits[*limit as usize]))
+        });
         let mut connections = Metric::default();
         let mut gauge = Gauge::default();
         gauge.set_value(self.sum(|worker| &worker.connections) as f64);
@@ -242,6 +257,7 @@ impl Collector for Collected {
             family(REQUESTS, MetricType::COUNTER, classes.collect()),
             family(REFUSALS, MetricType::COUNTER, codes.collect()),
             family(UNCONNECTED, MetricType::COUNTER, unconnected.collect()),
+            family(CLIENT_LIMITS, MetricType::COUNTER, limits.collect()),
             family(DURATION, MetricType::HISTOGRAM, vec![self.duration()]),
         ];
         for (name, help, read) in COUNTERS {
@@ -279,11 +295,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_limit_is_counted_in_its_place() {
+        for (at, (limit, _)) in Limit::ALL.into_iter().enumerate() {
+            assert_eq!(limit as usize, at, "{limit:?}");
+        }
+    }
+
+    #[test]
     fn workers_are_summed() {
         let workers = [Arc::new(Metrics::default()), Arc::new(Metrics::default())];
         for worker in &workers {
             worker.answered(http::StatusCode::OK, Duration::from_millis(2));
             worker.refused(model::Code::NotFound);
+            worker.limited(Limit::StallTimeout);
         }
         let registry = prometheus::Registry::new();
         registry.register(Box::new(Collected::new(workers.to_vec()).unwrap())).unwrap();
@@ -291,6 +315,8 @@ mod tests {
         for line in [
             "phalanx_requests_total{class=\"2xx\"} 2",
             "phalanx_refusals_total{code=\"not_found\"} 2",
+            "phalanx_client_limits_total{limit=\"stall_timeout\"} 2",
+            "phalanx_client_limits_total{limit=\"header_timeout\"} 0",
             "phalanx_request_duration_seconds_bucket{le=\"0.001\"} 0",
             "phalanx_request_duration_seconds_bucket{le=\"0.0025\"} 2",
             "phalanx_request_duration_seconds_count 2",

@@ -96,11 +96,25 @@ async fn answer(
     }
     let Addressed { authority, host } = authority::of(&head, limits.target_bytes_max, &connection.host)?;
     let found = headers::clean_request(&mut head.headers, connection.trusted);
+    if found.expects_more {
+        return Err(Fault::expectation().into());
+    }
+    if head.method == Method::TRACE && upload.is_some() {
+        // RFC 9110, section 9.3.8.
+        return Err(Fault::bad_request("A TRACE has no body").into());
+    }
+    if head.method == Method::OPTIONS && head.uri.path() == "*" {
+        // It asks of the server as a whole, which is not any target (RFC 9112, section 3.2.4).
+        return Ok(Response::new(ResponseBody::empty()));
+    }
     let plan = worker.plan();
 
     let path = path::normalise(head.uri.path())
         .map_err(|_| Fault::bad_request("The path is not one that is safe to forward"))?;
     let query = head.uri.query();
+    if query.is_some_and(|query| !query.is_ascii()) {
+        return Err(Fault::bad_request("The query is not ASCII").into());
+    }
     let wanted = Head { method: &head.method, host: &host, path: &path, query, headers: &head.headers };
     let matched = plan.route(&wanted).ok_or(Fault::NO_ROUTE)?;
     let (route, index) = (matched.route, matched.index);

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::{access::AccessLog, cidr::Cidr, lease::Lease, rate_limits::RateLimits};
+use crate::{access::AccessLog, cidr::Cidr, framing::HeadLimits, lease::Lease, rate_limits::RateLimits};
 
 /// What one process's data plane is told besides the config.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl Settings {
 /// How much a stranger may ask for.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The largest request head in bytes, 8 KiB at least; then 431.
+    /// The largest request head in bytes, 8 KiB at least, and the largest trailers; then 431.
     pub head_bytes_max: usize,
     /// The longest request target in bytes; then 414.
     pub target_bytes_max: usize,
@@ -63,6 +63,9 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a stalled client may neither send more of a body nor take more of a response.
     pub stall_timeout: Duration,
+    /// The slowest that a client may send a body or take a response, in bytes a second: one that is waited for may fall behind by
+    /// `stall_timeout`, and no further. 0 lets it be as slow as it likes, as long as it does not stall.
+    pub client_rate_min: u64,
     /// The most idle connections to one target that a worker keeps.
     pub upstream_idle_max: usize,
     /// How long an idle connection to a target is kept.
@@ -79,8 +82,47 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(60),
+            client_rate_min: 64,
             upstream_idle_max: 256,
             upstream_idle_timeout: Duration::from_secs(30),
         }
     }
+}
+
+impl Limits {
+    /// How large a head may be.
+    pub(crate) fn head(&self) -> HeadLimits {
+        HeadLimits {
+            bytes_max: self.head_bytes_max,
+            target_bytes_max: self.target_bytes_max,
+            headers_max: self.headers_max,
+        }
+    }
+}
+
+/// A limit that a client ran into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    HeadBytes,
+    TargetBytes,
+    Headers,
+    Connections,
+    HeaderTimeout,
+    IdleTimeout,
+    StallTimeout,
+    ClientRate,
+}
+
+impl Limit {
+    /// All of them, in the order of the enum, each with the name of its setting.
+    pub(crate) const ALL: [(Self, &str); 8] = [
+        (Self::HeadBytes, "head_bytes_max"),
+        (Self::TargetBytes, "target_bytes_max"),
+        (Self::Headers, "headers_max"),
+        (Self::Connections, "connections_max"),
+        (Self::HeaderTimeout, "header_timeout"),
+        (Self::IdleTimeout, "idle_timeout"),
+        (Self::StallTimeout, "stall_timeout"),
+        (Self::ClientRate, "client_rate_min"),
+    ];
 }

@@ -26,7 +26,7 @@ use crate::{
     forwarded::RequestIds,
     metrics::Metrics,
     plan::Plan,
-    settings::Settings,
+    settings::{Limit, Settings},
     timer::{self, Deadlines},
     upstream::{pool::Pools, resolve::Resolver, spare::Spares},
 };
@@ -188,6 +188,7 @@ impl Worker {
         if self.shared.connections.fetch_add(1, Relaxed) >= self.settings.limits.connections_max {
             self.shared.connections.fetch_sub(1, Relaxed);
             self.metrics.connections_refused.add(1);
+            self.metrics.limited(Limit::Connections);
             return;
         }
         let held = Held { worker: self.clone(), number };
@@ -197,7 +198,7 @@ impl Worker {
         let _ = stream.set_nodelay(true);
         timer::refresh();
         let trusted = self.settings.trusted_proxies.iter().any(|range| range.contains(peer.ip()));
-        let connection = Rc::new(Connection::new(peer, trusted));
+        let connection = Rc::new(Connection::new(peer, trusted, self.settings.limits.client_rate_min));
         if self.connections.borrow_mut().insert(number, connection.clone()).is_none() {
             self.changed.notify_waiters();
         }
@@ -227,7 +228,9 @@ impl Worker {
             }
             if ticks.is_multiple_of(TICKS_PER_SWEEP) {
                 for connection in self.connections.borrow().values() {
-                    connection.sweep(&self.settings.limits);
+                    if let Some(limit) = connection.sweep(&self.settings.limits) {
+                        self.metrics.limited(limit);
+                    }
                 }
                 self.pools.sweep();
             }

@@ -107,6 +107,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     proxy.workers = settings.workers;
     proxy.trusted_proxies.clone_from(&settings.trusted_proxies);
     proxy.access_log.clone_from(&settings.access_log);
+    proxy.limits.clone_from(&settings.limits);
     let lease = proxy.lease.clone();
     let (rates, pushers) = gateway::RateLimits::new(limits::Settings {
         keys: settings.rate_limit_keys,

@@ -1,5 +1,7 @@
 //! What this process is told besides the config: flags over environment over file over defaults, checked once.
 
+mod limits;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
@@ -45,6 +47,30 @@ pub(crate) struct Given {
     /// Network whose X-Forwarded-* and identity headers are believed; may be given several times
     #[arg(long, env = "PHALANX_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]
     trusted_proxies: Vec<String>,
+    /// The largest request head, in bytes [default: 65536]
+    #[arg(long, env = "PHALANX_HEAD_BYTES_MAX", value_name = "N")]
+    head_bytes_max: Option<usize>,
+    /// The longest request target, in bytes [default: 16384]
+    #[arg(long, env = "PHALANX_TARGET_BYTES_MAX", value_name = "N")]
+    target_bytes_max: Option<usize>,
+    /// The most header lines in a request [default: 100]
+    #[arg(long, env = "PHALANX_HEADERS_MAX", value_name = "N")]
+    headers_max: Option<usize>,
+    /// The most connections of clients at once [default: 65536]
+    #[arg(long, env = "PHALANX_CONNECTIONS_MAX", value_name = "N")]
+    connections_max: Option<usize>,
+    /// From a head's first byte to its last [default: 10s]
+    #[arg(long, env = "PHALANX_HEADER_TIMEOUT", value_name = "DURATION")]
+    header_timeout: Option<String>,
+    /// Between two requests on a connection [default: 75s]
+    #[arg(long, env = "PHALANX_IDLE_TIMEOUT", value_name = "DURATION")]
+    idle_timeout: Option<String>,
+    /// For a client that neither sends more of a body nor takes more of a response [default: 60s]
+    #[arg(long, env = "PHALANX_STALL_TIMEOUT", value_name = "DURATION")]
+    stall_timeout: Option<String>,
+    /// The slowest that a client may send or take, in bytes a second; 0 for any [default: 64]
+    #[arg(long, env = "PHALANX_CLIENT_RATE_MIN", value_name = "N")]
+    client_rate_min: Option<u64>,
     /// For balancers to see, after a SIGTERM, that the node is not ready, before it takes no more connections [default: 0s]
     #[arg(long, env = "PHALANX_SHUTDOWN_DELAY", value_name = "DURATION")]
     shutdown_delay: Option<String>,
@@ -103,6 +129,7 @@ pub(crate) struct Settings {
     pub(crate) advertise: Option<String>,
     pub(crate) admin_advertise: String,
     pub(crate) trusted_proxies: Vec<gateway::cidr::Cidr>,
+    pub(crate) limits: gateway::Limits,
     pub(crate) shutdown_delay: Duration,
     pub(crate) grace: Duration,
     pub(crate) promote_after: Duration,
@@ -136,6 +163,14 @@ impl Given {
                 true => file.trusted_proxies,
                 false => self.trusted_proxies,
             },
+            head_bytes_max: self.head_bytes_max.or(file.head_bytes_max),
+            target_bytes_max: self.target_bytes_max.or(file.target_bytes_max),
+            headers_max: self.headers_max.or(file.headers_max),
+            connections_max: self.connections_max.or(file.connections_max),
+            header_timeout: self.header_timeout.or(file.header_timeout),
+            idle_timeout: self.idle_timeout.or(file.idle_timeout),
+            stall_timeout: self.stall_timeout.or(file.stall_timeout),
+            client_rate_min: self.client_rate_min.or(file.client_rate_min),
             shutdown_delay: self.shutdown_delay.or(file.shutdown_delay),
             grace: self.grace.or(file.grace),
             promote_after: self.promote_after.or(file.promote_after),
@@ -153,6 +188,7 @@ impl Given {
     /// The settings, or everything that is wrong with them at once.
     pub(crate) fn check(self) -> anyhow::Result<Settings> {
         let mut wrong = Vec::new();
+        let limits = self.limits(&mut wrong);
         let mut address = |what: &str, given: Option<String>, default: &str| {
             let text = given.unwrap_or_else(|| default.to_owned());
             text.parse().unwrap_or_else(|_| {
@@ -255,6 +291,7 @@ impl Given {
             advertise,
             admin_advertise,
             trusted_proxies,
+            limits,
             shutdown_delay,
             grace,
             promote_after,
@@ -290,6 +327,9 @@ mod tests {
             log: Some("raft=loud".into()),
             workers: Some(1 << 20),
             rate_limit_keys: Some(1),
+            head_bytes_max: Some(1),
+            header_timeout: Some("1ms".into()),
+            stall_timeout: Some("ever".into()),
             access_log: Some(String::new()),
             ..Given::default()
         };
@@ -303,6 +343,9 @@ mod tests {
             "log: ",
             "workers",
             "rate_limit_keys",
+            "head_bytes_max: 1 is not 8192 to 1048576",
+            "header_timeout",
+            "stall_timeout",
             "access_log",
         ] {
             assert!(error.contains(what), "{what}: {error}");

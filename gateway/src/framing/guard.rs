@@ -15,7 +15,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Follower;
+use super::{Follower, HeadLimits};
 use crate::connection::Watch;
 
 /// What no part of a head may hold, and the end of a head.
@@ -47,11 +47,11 @@ pub(crate) struct Guard<S> {
 }
 
 impl<S> Guard<S> {
-    pub(crate) fn new(io: S, watch: Arc<Watch>) -> Self {
+    pub(crate) fn new(io: S, watch: Arc<Watch>, limits: HeadLimits) -> Self {
         Self {
             io,
             mode: Mode::Follow,
-            follower: Follower::new(),
+            follower: Follower::new(limits),
             watch,
             answered_bytes: 0,
             shut: false,
@@ -86,7 +86,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                 }
                 failed => return failed,
             }
-            this.watch.read();
+            this.watch.read(buf.filled().len() - before);
             if this.watch.is_tunnel() || buf.filled().len() == before {
                 return Poll::Ready(Ok(()));
             }
@@ -118,7 +118,7 @@ impl<S: AsyncWrite + Unpin> Guard<S> {
         let Some(answer) = self.watch.answer(status) else { return Poll::Pending };
         while let Some(left) = answer.get(self.answered_bytes..).filter(|left| !left.is_empty()) {
             let written = Pin::new(&mut self.io).poll_write(cx, left);
-            self.watch.writing(written.is_pending());
+            self.watch.writing(&written);
             match std::task::ready!(written)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => self.answered_bytes += count,
@@ -139,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut this.io).poll_write(cx, bytes);
-        this.watch.writing(written.is_pending());
+        this.watch.writing(&written);
         written
     }
 

@@ -1,0 +1,68 @@
+//! How much of this node a client may take.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use gateway::Limits;
+
+use super::Given;
+
+const HEAD_BYTES: RangeInclusive<usize> = 8_192..=1_048_576;
+const TARGET_BYTES: RangeInclusive<usize> = 256..=65_536;
+const HEADERS: RangeInclusive<usize> = 10..=10_000;
+const CONNECTIONS: RangeInclusive<usize> = 1..=16_777_216;
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
+
+impl Given {
+    /// The limits that are given, and for the others the usual ones; adds what is wrong with them.
+    pub(super) fn limits(&self, wrong: &mut Vec<String>) -> Limits {
+        let mut limits = Limits::default();
+        let counts = [
+            ("head_bytes_max", self.head_bytes_max, &mut limits.head_bytes_max, HEAD_BYTES),
+            ("target_bytes_max", self.target_bytes_max, &mut limits.target_bytes_max, TARGET_BYTES),
+            ("headers_max", self.headers_max, &mut limits.headers_max, HEADERS),
+            ("connections_max", self.connections_max, &mut limits.connections_max, CONNECTIONS),
+        ];
+        for (name, given, limit, range) in counts {
+            match given {
+                None => {}
+                Some(given) if range.contains(&given) => *limit = given,
+                Some(given) => {
+                    wrong.push(format!("{name}: {given} is not {} to {}", range.start(), range.end()));
+                }
+            }
+        }
+        let timeouts = [
+            ("header_timeout", &self.header_timeout, &mut limits.header_timeout),
+            ("idle_timeout", &self.idle_timeout, &mut limits.idle_timeout),
+            ("stall_timeout", &self.stall_timeout, &mut limits.stall_timeout),
+        ];
+        for (name, given, limit) in timeouts {
+            match given.as_deref().map(model::duration::parse) {
+                None => {}
+                Some(Ok(given)) if TIMEOUT.contains(&given) => *limit = given,
+                Some(Ok(_)) => wrong.push(format!("{name}: is not 1s to 1h")),
+                Some(Err(error)) => wrong.push(format!("{name}: {error}")),
+            }
+        }
+        limits.client_rate_min = self.client_rate_min.unwrap_or(limits.client_rate_min);
+        limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_is_the_limit_and_the_rest_is_usual() {
+        let given = Given {
+            headers_max: Some(20),
+            idle_timeout: Some("5s".into()),
+            client_rate_min: Some(0),
+            ..Given::default()
+        };
+        let limits = given.check().unwrap().limits;
+        assert_eq!((limits.headers_max, limits.idle_timeout), (20, Duration::from_secs(5)));
+        assert_eq!((limits.client_rate_min, limits.head_bytes_max), (0, 65_536));
+    }
+}
