@@ -26,12 +26,31 @@ pub(crate) struct Progress {
     ended_at_ms: Cell<u64>,
     /// How many bytes have been handed on.
     bytes: Cell<u64>,
+    /// Since when no more was asked for than was handed on ([`timer::now_ms`]); 0 while the client is waited for.
+    untaken_since_ms: Cell<u64>,
+    /// Whether the client did not send it to its end.
+    broke_off: Cell<bool>,
 }
 
 impl Progress {
     /// When its last byte was handed on ([`timer::now_ms`]).
     pub(crate) fn ended_at_ms(&self) -> Option<u64> {
         Some(self.ended_at_ms.get()).filter(|at| *at != 0)
+    }
+
+    /// Since when no more was asked for than was handed on ([`timer::now_ms`]); 0 while the client is waited for.
+    pub(crate) fn untaken_since_ms(&self) -> u64 {
+        self.untaken_since_ms.get()
+    }
+
+    /// It may be asked for from now on.
+    pub(crate) fn offered(&self) {
+        self.untaken_since_ms.set(timer::now_ms());
+    }
+
+    /// Whether the client did not send it to its end.
+    pub(crate) fn broke_off(&self) -> bool {
+        self.broke_off.get()
     }
 
     /// How many bytes have been handed on, without the framing.
@@ -130,8 +149,13 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Incoming(body, progress) => {
-                let mut frame =
-                    std::task::ready!(Pin::new(&mut *body).poll_frame(cx)).map(|frame| Ok(frame?));
+                let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
+                    progress.untaken_since_ms.set(0);
+                    return Poll::Pending;
+                };
+                progress.untaken_since_ms.set(timer::now_ms());
+                progress.broke_off.set(frame.as_ref().is_some_and(Result::is_err));
+                let mut frame = frame.map(|frame| Ok(frame?));
                 if let Some(Ok(frame)) = &mut frame {
                     let more = frame.data_ref().map_or(0, |data| data.len() as u64);
                     progress.bytes.set(progress.bytes.get() + more);

@@ -17,8 +17,10 @@ mod attempt;
 pub(crate) mod balance;
 pub(crate) mod connect;
 pub(crate) mod health;
+pub(crate) mod http2;
 pub(crate) mod pool;
 pub(crate) mod resolve;
+mod shared;
 pub(crate) mod spare;
 mod stream;
 

@@ -14,7 +14,10 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Cache};
-use hyper::{client::conn::http1 as client, server::conn::http1 as server};
+use hyper::{
+    client::conn::{http1 as client, http2},
+    server::conn::http1 as server,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, watch},
@@ -28,7 +31,7 @@ use crate::{
     plan::Plan,
     settings::{Limit, Settings},
     timer::{self, Deadlines},
-    upstream::{pool::Pools, resolve::Resolver, spare::Spares},
+    upstream::{self, http2::Local, pool::Pools, resolve::Resolver, spare::Spares},
 };
 
 /// The most headers that hyper takes unless told.
@@ -71,6 +74,7 @@ pub(crate) struct Worker {
     pub(crate) settings: Arc<Settings>,
     pub(crate) server: server::Builder,
     pub(crate) client: client::Builder,
+    pub(crate) http2_client: http2::Builder<Local>,
     pub(crate) deadlines: Deadlines,
     pub(crate) pools: Pools,
     pub(crate) resolver: Rc<Resolver>,
@@ -137,6 +141,7 @@ impl Worker {
             settings: shared.settings.clone(),
             server,
             client,
+            http2_client: upstream::http2::builder(limits),
             deadlines: Deadlines::default(),
             pools: Pools::new(limits),
             resolver: Rc::default(),

@@ -2,6 +2,7 @@
 
 mod balance;
 mod health;
+mod protocol;
 mod retry;
 mod timeout;
 mod tls;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use balance::Balance;
 pub use health::{Health, Passive};
+pub use protocol::Protocol;
 pub use retry::Retry;
 pub use timeout::Timeout;
 pub use tls::{SniFrom, TlsVersion, UpstreamTls};
@@ -31,6 +33,9 @@ pub struct Upstream {
     /// How long to wait.
     #[serde(default)]
     pub timeout: Timeout,
+    /// What is spoken to its targets.
+    #[serde(default, skip_serializing_if = "Protocol::is_default")]
+    pub protocol: Protocol,
     /// TLS to its targets; in clear without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Box<UpstreamTls>>,

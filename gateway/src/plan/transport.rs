@@ -14,7 +14,7 @@ use std::{
 use http::{HeaderMap, header};
 use model::{
     Name, Upstream, Violation,
-    upstream::{SniFrom, TlsVersion, UpstreamTls},
+    upstream::{Protocol, SniFrom, TlsVersion, UpstreamTls},
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -30,17 +30,35 @@ use crate::upstream::pool::Whose;
 const NO_ROOTS: &str =
     "is missing, and this node's system trusts no certificate: give the PEM of those that sign the targets'";
 
+/// The protocols' names for TLS (RFC 7301, section 6; RFC 9113, section 3.2).
+const HTTP1: &[u8] = b"http/1.1";
+pub(crate) const HTTP2: &[u8] = b"h2";
+
 /// How an upstream's targets are spoken to.
 #[derive(Debug)]
 pub struct Transport {
     /// Connections are used again for what has the same; 0 is HTTP/1.1 in clear.
     pub id: u64,
+    pub(crate) protocols: Protocols,
     pub(crate) tls: Option<Tls>,
+}
+
+/// Which protocols a target may be spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocols {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// The one that it chooses.
+    Both,
 }
 
 /// TLS to targets.
 pub(crate) struct Tls {
     pub(crate) config: Arc<ClientConfig>,
+    /// The same, for HTTP/1.1 alone.
+    pub(crate) http1: Arc<ClientConfig>,
     pub(crate) asked: Asked,
 }
 
@@ -80,24 +98,32 @@ impl Transport {
         old: Option<(&Upstream, &Arc<Self>)>,
     ) -> Result<Arc<Self>, Vec<Violation>> {
         if let Some((before, transport)) = old
-            && before.tls == spec.tls
+            && (&before.tls, before.protocol) == (&spec.tls, spec.protocol)
         {
             return Ok(transport.clone());
         }
-        let Some(tls) = &spec.tls else { return Ok(Arc::new(Self { id: 0, tls: None })) };
+        let protocols = match (spec.protocol, &spec.tls) {
+            (Protocol::Http1, _) | (Protocol::Auto, None) => Protocols::Http1,
+            (Protocol::Http2, _) => Protocols::Http2,
+            (Protocol::Auto, Some(_)) => Protocols::Both,
+        };
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let tls = Tls::compile(tls).map_err(|(field, message)| {
+        let Some(tls) = &spec.tls else {
+            let id = if protocols == Protocols::Http1 { 0 } else { NEXT.fetch_add(1, Relaxed) };
+            return Ok(Arc::new(Self { id, protocols, tls: None }));
+        };
+        let tls = Tls::compile(tls, protocols).map_err(|(field, message)| {
             vec![Violation { path: format!("upstreams.{name}.tls.{field}"), message }]
         })?;
         if !spec.tls.as_ref().is_some_and(|tls| tls.verify) {
             tracing::warn!(upstream = %name, "verify is false: whoever is in the way can read and change all that passes");
         }
-        Ok(Arc::new(Self { id: NEXT.fetch_add(1, Relaxed), tls: Some(tls) }))
+        Ok(Arc::new(Self { id: NEXT.fetch_add(1, Relaxed), protocols, tls: Some(tls) }))
     }
 }
 
 impl Tls {
-    fn compile(spec: &UpstreamTls) -> Result<Self, (&'static str, String)> {
+    fn compile(spec: &UpstreamTls, protocols: Protocols) -> Result<Self, (&'static str, String)> {
         let name = |field, text: &str| {
             let name = ServerName::try_from(text.to_owned());
             name.map_err(|_| (field, format!("{text:?} is no DNS name")))
@@ -119,14 +145,20 @@ impl Tls {
         } else {
             config.with_custom_certificate_verifier(Arc::new(Anybody(provider())))
         };
-        let mut config = config.with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut http1 = config.with_no_client_auth();
+        http1.alpn_protocols = vec![HTTP1.to_vec()];
+        let mut config = http1.clone();
+        config.alpn_protocols = match protocols {
+            Protocols::Http1 => vec![HTTP1.to_vec()],
+            Protocols::Http2 => vec![HTTP2.to_vec()],
+            Protocols::Both => vec![HTTP2.to_vec(), HTTP1.to_vec()],
+        };
         let asked = match (&spec.sni, spec.sni_from) {
             (Some(sni), _) => Asked::Name(name("sni", sni)?),
             (None, SniFrom::Target) => Asked::Target,
             (None, SniFrom::Host) => Asked::Host,
         };
-        Ok(Self { config: Arc::new(config), asked })
+        Ok(Self { config: Arc::new(config), http1: Arc::new(http1), asked })
     }
 }
 

@@ -2,17 +2,24 @@
 
 use std::{rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
+use futures::future::Either;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::{connect::connect, pool::Lease};
+use super::{
+    connect::{Offer, connect},
+    http2::{self, Undone},
+    pool::{Lease, Wire},
+    shared::{self, Slot},
+    stream::HeldUp,
+};
 use crate::{
     connection::Watch,
     error::Fault,
     headers,
-    plan::{CompiledUpstream, endpoint::Endpoint},
+    plan::{CompiledUpstream, endpoint::Endpoint, transport::Protocols},
     timer,
-    upload::RequestBody,
+    upload::{Progress, RequestBody},
     worker::Worker,
 };
 
@@ -47,33 +54,46 @@ pub(super) async fn attempt(
     upstream: &CompiledUpstream,
     target: &Endpoint,
     watch: &Watch,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     fresh: bool,
 ) -> Result<Answer, Failed> {
     let pool = worker.pools.of(target.state.id, upstream.transport.id);
     let limit = upstream.spec.timeout.response;
     let whose = upstream.transport.whose(request.headers());
-    let (mut link, reused) = match if fresh { None } else { pool.take(whose.as_deref()) } {
-        Some(link) => (link, true),
-        None => match connect(worker, upstream, target, whose).await {
-            Ok(link) => (link, false),
-            Err(error) => {
-                worker.metrics.unconnected(&error);
-                let (upstream, target) = (&upstream.name, &target.label);
-                if error.is_of_config() && pool.may_tell() {
-                    tracing::warn!(%upstream, %target, %error, "a target can't be connected to");
-                } else {
-                    tracing::debug!(%upstream, %target, %error, "a target can't be connected to");
+    let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
+    let obtained = match (upstream.transport.protocols, is_upgrade) {
+        (Protocols::Http1, _) | (Protocols::Both, true) => {
+            match if fresh { None } else { pool.take(whose.as_deref()) } {
+                Some(link) => Some((Wire::Own(link), true)),
+                None => {
+                    let connecting = connect(worker, upstream, target, &pool, whose, Offer::Http1);
+                    connecting.await.map(|wire| (wire, false))
                 }
-                return Err(Failed::unsent(Fault::BAD_GATEWAY, request));
             }
-        },
+        }
+        (Protocols::Http2, true) => {
+            let fault = Fault::NO_UPGRADE;
+            return Err(Failed { fault, unsent: None, blame: false, again: false, reused: false });
+        }
+        (_, false) => Box::pin(shared::obtain(worker, upstream, target, &pool, whose, fresh)).await,
+    };
+    let Some((mut wire, reused)) = obtained else {
+        return Err(Failed::unsent(Fault::BAD_GATEWAY, request));
     };
     let upload = request.body().progress();
-    let held_up = link.held_up.clone();
-    let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
-    let sending = link.sender.try_send_request(request);
-    let lease = Lease::new(link, pool, upload.clone());
+    let (sending, held_up, spare) = match &mut wire {
+        Wire::Own(link) => {
+            (Either::Left(link.sender.try_send_request(request)), Some(link.held_up.clone()), None)
+        }
+        Wire::Shared(slot) => {
+            // A target may refuse what it was sent, whatever it is (RFC 9113, section 8.7).
+            let spare = matches!(request.body(), RequestBody::Empty).then(|| worker.spares.of(&request));
+            upload.iter().for_each(|upload| upload.offered());
+            http2::to_http2(&mut request, upstream.transport.tls.is_some());
+            (Either::Right(slot.send(request)), None, spare)
+        }
+    };
+    let lease = Lease::new(wire, pool, upload.clone());
     let mut sending = std::pin::pin!(sending);
     let mut wait = limit;
     let sent = loop {
@@ -83,7 +103,7 @@ pub(super) async fn attempt(
         // The time runs from the request's last byte, or while the target takes nothing of what there is.
         let since = match upload.as_deref() {
             None => None,
-            Some(upload) => match (upload.ended_at_ms(), held_up.load(Relaxed)) {
+            Some(upload) => match (upload.ended_at_ms(), untaken_since_ms(held_up.as_ref(), upload)) {
                 (Some(ended), _) => Some(ended),
                 // The client's turn.
                 (None, 0) => Some(timer::now_ms()),
@@ -93,6 +113,7 @@ pub(super) async fn attempt(
         let passed =
             since.map_or(limit, |since| Duration::from_millis(timer::now_ms().saturating_sub(since)));
         if passed >= limit {
+            lease.slot().into_iter().for_each(Slot::was_late);
             lease.discard();
             return Err(Failed {
                 fault: Fault::TIMEOUT,
@@ -106,6 +127,8 @@ pub(super) async fn attempt(
     };
     let mut error = match sent {
         Ok(response) => {
+            lease.slot().into_iter().for_each(Slot::answered);
+            spare.into_iter().for_each(|spare| worker.spares.give(spare));
             let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             if (switches && !is_upgrade) || headers::badly_framed(response.headers()) {
                 lease.discard();
@@ -116,10 +139,22 @@ pub(super) async fn attempt(
         }
         Err(error) => error,
     };
-    lease.discard();
-    let unsent = error.take_message();
+    let mut unsent = error.take_message();
     let error = error.into_error();
-    if unsent.is_none() && error.is_user() {
+    if let Some(slot) = lease.slot() {
+        unsent.iter_mut().for_each(http2::to_http1);
+        let undone = http2::undone(&error);
+        if undone == Some(Undone::GoneAway) {
+            slot.retire();
+        }
+        if undone.is_some() {
+            unsent = unsent.or_else(|| spare.as_ref()?.request());
+        }
+        spare.into_iter().for_each(|spare| worker.spares.give(spare));
+    }
+    lease.discard();
+    let broke_off = error.is_user() || upload.is_some_and(|upload| upload.broke_off());
+    if unsent.is_none() && broke_off {
         let detail =
             if watch.refused().is_some() { "The body is framed badly" } else { "The body broke off" };
         return Err(Failed {
@@ -132,4 +167,10 @@ pub(super) async fn attempt(
     }
     tracing::debug!(upstream = %upstream.name, target = %target.label, %error, reused, "an attempt failed");
     Err(Failed { fault: Fault::BAD_GATEWAY, unsent, blame: true, again: true, reused })
+}
+
+/// Since when the target has taken nothing of a body of which there is more; 0 if it is the client's turn.
+fn untaken_since_ms(held_up: Option<&HeldUp>, upload: &Progress) -> u64 {
+    // What keeps up a stream of HTTP/2 is not its connection.
+    held_up.map_or_else(|| upload.untaken_since_ms(), |held_up| held_up.load(Relaxed))
 }

@@ -1,6 +1,6 @@
 //! How a connection to a target comes to be.
 
-use std::{io, net::SocketAddr, rc::Rc};
+use std::{io, net::SocketAddr, pin::pin, rc::Rc};
 
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
@@ -12,14 +12,16 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    pool::{Link, Whose},
+    http2::STREAMS_MAX,
+    pool::{Link, Pool, Whose, Wire},
+    shared::Shared,
     stream::{HeldUp, Stream},
 };
 use crate::{
     plan::{
         CompiledUpstream,
         endpoint::Endpoint,
-        transport::{self, Asked, Tls},
+        transport::{self, Asked, Protocols, Tls},
         upstream::TargetHost,
     },
     server::KEEPALIVE,
@@ -50,6 +52,18 @@ pub(crate) enum Unconnected {
     /// It speaks no HTTP.
     #[error("no HTTP with it: {0}")]
     Http(hyper::Error),
+    /// It speaks no HTTP/2, which is all that it should.
+    #[error("it does not choose HTTP/2 by ALPN")]
+    NoHttp2,
+}
+
+/// Which of the protocols that the upstream is spoken to in a target may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// Any.
+    All,
+    /// HTTP/1.1 alone, for what there is in no other.
+    Http1,
 }
 
 impl Unconnected {
@@ -65,13 +79,13 @@ impl Unconnected {
             Self::Late => 2,
             Self::Untrusted(_) => 3,
             Self::Tls(_) | Self::Nameless => 4,
-            Self::Http(_) => 5,
+            Self::Http(_) | Self::NoHttp2 => 5,
         }
     }
 
     /// Whether it is not for the target alone to mend.
     pub(super) fn is_of_config(&self) -> bool {
-        matches!(self, Self::Untrusted(_) | Self::Tls(_) | Self::Nameless | Self::Http(_))
+        !matches!(self, Self::Name(_) | Self::Refused(_) | Self::Late)
     }
 
     fn of_handshake(error: io::Error) -> Self {
@@ -83,34 +97,67 @@ impl Unconnected {
     }
 }
 
-/// A new connection to this target, for these alone if they are given, within the upstream's time for that.
+/// A new connection to this target, for these alone if they are given, within the upstream's time for that. None if it can't
+/// be had, which is told here.
 pub(super) async fn connect(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
     target: &Endpoint,
+    pool: &Pool,
     whose: Option<Box<Whose>>,
-) -> Result<Link, Unconnected> {
-    let connecting = async {
-        let address: SocketAddr = match &target.host {
-            TargetHost::Address(address) => *address,
-            TargetHost::Dns(..) => worker.resolver.resolve(&target.label).await.map_err(Unconnected::Name)?,
-        };
-        let stream = open(address).await.map_err(Unconnected::Refused)?;
-        let (stream, held_up) = Stream::new(stream);
-        match &upstream.transport.tls {
-            None => http1(worker, stream, held_up, whose).await,
-            Some(tls) => {
-                let name = name(tls, target, whose.as_deref()).ok_or(Unconnected::Nameless)?;
-                let connecting = TlsConnector::from(tls.config.clone()).connect(name, stream);
-                let stream = connecting.await.map_err(Unconnected::of_handshake)?;
-                http1(worker, stream, held_up, whose).await
-            }
-        }
-    };
+    offer: Offer,
+) -> Option<Wire> {
     // Large, and rare beside the requests that it would make large.
-    let connecting = Box::pin(connecting);
+    let connecting = Box::pin(try_to(worker, upstream, target, pool, whose, offer));
     let limit = upstream.spec.timeout.connect;
-    worker.deadlines.within(limit, connecting).await.unwrap_or(Err(Unconnected::Late))
+    let error = match worker.deadlines.within(limit, connecting).await.unwrap_or(Err(Unconnected::Late)) {
+        Ok(wire) => {
+            worker.metrics.upstream_connections_total.add(1);
+            return Some(wire);
+        }
+        Err(error) => error,
+    };
+    worker.metrics.unconnected(&error);
+    let (upstream, target) = (&upstream.name, &target.label);
+    if error.is_of_config() && pool.may_tell() {
+        tracing::warn!(%upstream, %target, %error, "a target can't be connected to");
+    } else {
+        tracing::debug!(%upstream, %target, %error, "a target can't be connected to");
+    }
+    None
+}
+
+async fn try_to(
+    worker: &Rc<Worker>,
+    upstream: &CompiledUpstream,
+    target: &Endpoint,
+    pool: &Pool,
+    whose: Option<Box<Whose>>,
+    offer: Offer,
+) -> Result<Wire, Unconnected> {
+    let address: SocketAddr = match &target.host {
+        TargetHost::Address(address) => *address,
+        TargetHost::Dns(..) => worker.resolver.resolve(&target.label).await.map_err(Unconnected::Name)?,
+    };
+    let stream = open(address).await.map_err(Unconnected::Refused)?;
+    let (stream, held_up) = Stream::new(stream);
+    let only_http2 = upstream.transport.protocols == Protocols::Http2;
+    let Some(tls) = &upstream.transport.tls else {
+        return if only_http2 {
+            http2(worker, stream, pool, whose).await
+        } else {
+            http1(worker, stream, held_up, whose).await
+        };
+    };
+    let name = name(tls, target, whose.as_deref()).ok_or(Unconnected::Nameless)?;
+    let config = if offer == Offer::Http1 { &tls.http1 } else { &tls.config };
+    let connecting = TlsConnector::from(config.clone()).connect(name, stream);
+    let stream = connecting.await.map_err(Unconnected::of_handshake)?;
+    match stream.get_ref().1.alpn_protocol() {
+        Some(transport::HTTP2) => http2(worker, stream, pool, whose).await,
+        _ if only_http2 => Err(Unconnected::NoHttp2),
+        _ => http1(worker, stream, held_up, whose).await,
+    }
 }
 
 async fn open(address: SocketAddr) -> io::Result<TcpStream> {
@@ -134,18 +181,47 @@ async fn http1<S>(
     stream: S,
     held_up: HeldUp,
     whose: Option<Box<Whose>>,
-) -> Result<Link, Unconnected>
+) -> Result<Wire, Unconnected>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let handshake = worker.client.handshake(TokioIo::new(stream));
     let (sender, connection) = handshake.await.map_err(Unconnected::Http)?;
-    worker.metrics.upstream_connections_total.add(1);
     // Its failure is told to the exchange that uses it; idle, it is just gone from the pool.
     let task = tokio::task::spawn_local(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::trace!(%error, "a connection to a target ended early");
         }
     });
-    Ok(Link { sender, task, held_up, whose })
+    Ok(Wire::Own(Link { sender, task, held_up, whose }))
+}
+
+async fn http2<S>(
+    worker: &Rc<Worker>,
+    stream: S,
+    pool: &Pool,
+    whose: Option<Box<Whose>>,
+) -> Result<Wire, Unconnected>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let streams_max = pool.shares.streams_max.clone();
+    let mut builder = worker.http2_client.clone();
+    builder.initial_max_send_streams(streams_max.get());
+    let handshake = builder.handshake(TokioIo::new(stream));
+    let (sender, connection) = handshake.await.map_err(Unconnected::Http)?;
+    let told = streams_max.clone();
+    tokio::task::spawn_local(async move {
+        let mut connection = pin!(connection);
+        let ended = std::future::poll_fn(|cx| {
+            let polled = connection.as_mut().poll(cx);
+            // It is polled for every request, and so knows for the next what the target has said by then.
+            told.set(connection.current_max_send_streams().clamp(1, STREAMS_MAX));
+            polled
+        });
+        if let Err(error) = ended.await {
+            tracing::trace!(%error, "a connection to a target ended early");
+        }
+    });
+    Ok(Wire::Shared(Shared::new(sender, streams_max, whose).slot()))
 }

@@ -10,7 +10,11 @@ use std::{
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::JoinHandle;
 
-use super::{balance::Load, stream::HeldUp};
+use super::{
+    balance::Load,
+    shared::{Shares, Slot},
+    stream::HeldUp,
+};
 use crate::{
     settings::Limits,
     timer,
@@ -22,7 +26,7 @@ const UPLOAD_WAIT: Duration = Duration::from_secs(2);
 /// How often a worker tells why there is no connection to a target, in milliseconds.
 const TOLD_MS: u64 = 10_000;
 
-/// A connection to a target.
+/// A connection to a target, of which one request has the use.
 #[derive(Debug)]
 pub(crate) struct Link {
     /// What requests are sent by.
@@ -33,6 +37,15 @@ pub(crate) struct Link {
     pub(crate) held_up: HeldUp,
     /// Whose requests it is for; none if for any.
     pub(crate) whose: Option<Box<Whose>>,
+}
+
+/// A connection to a target, for one request.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    /// The request's own.
+    Own(Link),
+    /// Others are on it too.
+    Shared(Slot),
 }
 
 /// Whose requests a connection is for, where it is not for any.
@@ -50,11 +63,12 @@ pub(crate) struct Pools {
     idle_ms_max: u64,
 }
 
-/// The idle connections to one target, the last used last.
+/// The connections to one target: idle ones, the last used last, and those that requests share.
 #[derive(Debug)]
 pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
     idle_max: usize,
+    pub(super) shares: Shares,
     /// When somebody was last told why there is no connection.
     told_at_ms: Cell<u64>,
 }
@@ -79,8 +93,12 @@ impl Pools {
         if let Some(pool) = self.by_target.borrow().get(&(target, transport)) {
             return pool.clone();
         }
-        let pool =
-            Rc::new(Pool { idle: RefCell::default(), idle_max: self.idle_max, told_at_ms: Cell::new(0) });
+        let pool = Rc::new(Pool {
+            idle: RefCell::default(),
+            idle_max: self.idle_max,
+            shares: Shares::default(),
+            told_at_ms: Cell::new(0),
+        });
         self.by_target.borrow_mut().insert((target, transport), pool.clone());
         pool
     }
@@ -93,7 +111,8 @@ impl Pools {
             idle.retain(|idle| {
                 !idle.link.sender.is_closed() && now.saturating_sub(idle.since_ms) <= self.idle_ms_max
             });
-            !idle.is_empty() || Rc::strong_count(pool) > 1
+            pool.shares.sweep(now, self.idle_ms_max);
+            !idle.is_empty() || !pool.shares.is_empty() || Rc::strong_count(pool) > 1
         });
     }
 }
@@ -142,7 +161,7 @@ impl Pool {
 /// A connection in use. Dropped, it goes back to its pool once its exchange has come to a good end.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    connection: Option<(Link, Rc<Pool>)>,
+    connection: Option<(Wire, Rc<Pool>)>,
     /// Of the request's body, if there is one.
     upload: Option<Rc<Progress>>,
     /// What the exchange is of its target's load.
@@ -150,13 +169,21 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    pub(crate) fn new(link: Link, pool: Rc<Pool>, upload: Option<Rc<Progress>>) -> Self {
-        Self { connection: Some((link, pool)), upload, load: Load::default() }
+    pub(crate) fn new(wire: Wire, pool: Rc<Pool>, upload: Option<Rc<Progress>>) -> Self {
+        Self { connection: Some((wire, pool)), upload, load: Load::default() }
     }
 
-    /// Closes the connection at once: left to itself it would first write what its target does not take.
+    /// The request's place on the connection, if others are on it too.
+    pub(super) fn slot(&self) -> Option<&Slot> {
+        match &self.connection {
+            Some((Wire::Shared(slot), _)) => Some(slot),
+            _ => None,
+        }
+    }
+
+    /// Closes the connection at once, if no others are on it: left to itself it would first write what its target does not take.
     pub(crate) fn discard(mut self) {
-        if let Some((link, _)) = self.connection.take() {
+        if let Some((Wire::Own(link), _)) = self.connection.take() {
             link.task.abort();
         }
     }
@@ -170,7 +197,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some((link, pool)) = self.connection.take() else { return };
+        let Some((Wire::Own(link), pool)) = self.connection.take() else { return };
         if link.sender.is_ready() {
             pool.give(link);
         } else if !link.sender.is_closed() {

@@ -1,0 +1,258 @@
+//! Connections that requests share: those of HTTP/2, with as many requests on each as its target takes at once.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http2::SendRequest},
+};
+use tokio::sync::Notify;
+
+use super::{
+    connect::{Offer, connect},
+    http2::STREAMS_MAX,
+    pool::{Pool, Whose, Wire},
+};
+use crate::{plan::CompiledUpstream, plan::endpoint::Endpoint, timer, upload::RequestBody, worker::Worker};
+
+/// The most connections to one target that a worker opens; above that requests wait for a stream on these.
+const CONNECTIONS_MAX: usize = 64;
+
+/// A connection that requests share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    sender: RefCell<SendRequest<RequestBody>>,
+    whose: Option<Box<Whose>>,
+    /// Requests on it.
+    streams: Cell<usize>,
+    /// How many its target takes at once on a connection, as far as is known.
+    streams_max: Rc<Cell<usize>>,
+    /// Whether it gets no more requests.
+    retired: Cell<bool>,
+    /// When its target last answered something.
+    heard_at_ms: Cell<u64>,
+    /// When a request on it last ended.
+    ended_at_ms: Cell<u64>,
+}
+
+impl Shared {
+    /// A connection on which requests are sent by `sender`, `streams_max` at once, which is kept up to date by whoever runs it.
+    pub(super) fn new(
+        sender: SendRequest<RequestBody>,
+        streams_max: Rc<Cell<usize>>,
+        whose: Option<Box<Whose>>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            sender: sender.into(),
+            whose,
+            streams: Cell::new(0),
+            streams_max,
+            retired: Cell::new(false),
+            heard_at_ms: Cell::new(timer::now_ms()),
+            ended_at_ms: Cell::new(timer::now_ms()),
+        })
+    }
+
+    fn is_good(&self) -> bool {
+        !self.retired.get() && !self.sender.borrow().is_closed()
+    }
+
+    fn has_room(&self) -> bool {
+        self.streams.get() < self.streams_max.get()
+    }
+
+    /// A place for one request.
+    pub(super) fn slot(self: &Rc<Self>) -> Slot {
+        self.streams.set(self.streams.get() + 1);
+        Slot { on: self.clone(), since_ms: timer::now_ms() }
+    }
+}
+
+/// A request's place on a connection that others use too.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    on: Rc<Shared>,
+    since_ms: u64,
+}
+
+impl Slot {
+    /// Sends the request.
+    pub(super) fn send(
+        &self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
+        self.on.sender.borrow_mut().try_send_request(request)
+    }
+
+    /// The connection gets no more requests.
+    pub(super) fn retire(&self) {
+        self.on.retired.set(true);
+    }
+
+    /// It was answered.
+    pub(super) fn answered(&self) {
+        self.on.heard_at_ms.set(timer::now_ms());
+    }
+
+    /// It was not answered in time. If nothing was since it was sent, the connection may be dead, and gets no more requests.
+    pub(super) fn was_late(&self) {
+        if self.on.heard_at_ms.get() <= self.since_ms {
+            self.retire();
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.on.streams.set(self.on.streams.get() - 1);
+        self.on.ended_at_ms.set(timer::now_ms());
+    }
+}
+
+/// A worker's shared connections to one target.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    connections: RefCell<Vec<Rc<Shared>>>,
+    openings: RefCell<Vec<Rc<Opening>>>,
+    /// How many requests the target takes at once on a connection, as it last said.
+    pub(super) streams_max: Rc<Cell<usize>>,
+    /// Whether the target, when last asked, chose HTTP/1.1.
+    speaks_http1: Cell<bool>,
+}
+
+/// A connection that is being made, and who waits for it.
+#[derive(Debug)]
+struct Opening {
+    whose: Option<Box<Whose>>,
+    waiting: Cell<usize>,
+    failed: Cell<bool>,
+    over: Notify,
+}
+
+/// Ends an opening, however it comes to its end.
+struct Ends<'a>(&'a Shares, Rc<Opening>);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.openings.borrow_mut().retain(|opening| !Rc::ptr_eq(opening, &self.1));
+        self.1.over.notify_waiters();
+    }
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self {
+            connections: RefCell::default(),
+            openings: RefCell::default(),
+            streams_max: Rc::new(Cell::new(STREAMS_MAX)),
+            speaks_http1: Cell::new(false),
+        }
+    }
+}
+
+impl Shares {
+    pub(super) fn is_empty(&self) -> bool {
+        self.connections.borrow().is_empty()
+    }
+
+    /// Forgets connections that have ended, and closes those that nobody has used for so long.
+    pub(super) fn sweep(&self, now_ms: u64, idle_ms_max: u64) {
+        self.connections.borrow_mut().retain(|shared| {
+            let idle =
+                shared.streams.get() == 0 && now_ms.saturating_sub(shared.ended_at_ms.get()) > idle_ms_max;
+            shared.is_good() && !idle
+        });
+    }
+
+    /// A place on a connection for these that has room; or, where no more are to be opened, on the one with the fewest
+    /// requests.
+    fn take(&self, whose: Option<&Whose>) -> Option<Slot> {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|shared| shared.is_good());
+        let ours = || connections.iter().filter(|shared| shared.whose.as_deref() == whose);
+        if let Some(shared) = ours().find(|shared| shared.has_room()) {
+            return Some(shared.slot());
+        }
+        if connections.len() + self.openings.borrow().len() < CONNECTIONS_MAX {
+            return None;
+        }
+        ours().min_by_key(|shared| shared.streams.get()).map(Shared::slot)
+    }
+
+    /// A connection for these that is being made and is not waited for by as many as it takes.
+    fn opening(&self, whose: Option<&Whose>) -> Option<Rc<Opening>> {
+        let openings = self.openings.borrow();
+        let mut ours = openings.iter().filter(|opening| opening.whose.as_deref() == whose);
+        ours.find(|opening| opening.waiting.get() + 1 < self.streams_max.get()).cloned()
+    }
+
+    fn open(&self, whose: Option<&Whose>) -> Ends<'_> {
+        let opening = Rc::new(Opening {
+            whose: whose.cloned().map(Box::new),
+            waiting: Cell::new(0),
+            failed: Cell::new(false),
+            over: Notify::new(),
+        });
+        self.openings.borrow_mut().push(opening.clone());
+        Ends(self, opening)
+    }
+}
+
+impl Opening {
+    /// Waits for its end; false if it came to nothing.
+    async fn wait(&self) -> bool {
+        self.waiting.set(self.waiting.get() + 1);
+        self.over.notified().await;
+        !self.failed.get()
+    }
+}
+
+/// A connection to a target that may speak HTTP/2, and whether it was there before: a place on one that others use, or an idle
+/// one of HTTP/1.1 unless it is to be `fresh`, or one that is being made, or a new one. None if none can be had.
+pub(super) async fn obtain(
+    worker: &Rc<Worker>,
+    upstream: &CompiledUpstream,
+    target: &Endpoint,
+    pool: &Pool,
+    whose: Option<Box<Whose>>,
+    fresh: bool,
+) -> Option<(Wire, bool)> {
+    let shares = &pool.shares;
+    loop {
+        if let Some(slot) = shares.take(whose.as_deref()) {
+            return Some((Wire::Shared(slot), !fresh));
+        }
+        if !fresh && let Some(link) = pool.take(whose.as_deref()) {
+            return Some((Wire::Own(link), true));
+        }
+        if shares.speaks_http1.get() {
+            let wire = connect(worker, upstream, target, pool, whose, Offer::All).await?;
+            shares.speaks_http1.set(matches!(wire, Wire::Own(_)));
+            return Some((keep(shares, wire), false));
+        }
+        let Some(opening) = shares.opening(whose.as_deref()) else {
+            let ends = shares.open(whose.as_deref());
+            let Some(wire) = connect(worker, upstream, target, pool, whose, Offer::All).await else {
+                ends.1.failed.set(true);
+                return None;
+            };
+            shares.speaks_http1.set(matches!(wire, Wire::Own(_)));
+            return Some((keep(shares, wire), false));
+        };
+        if !opening.wait().await {
+            return None;
+        }
+    }
+}
+
+/// Has others use the connection too, if they can.
+fn keep(shares: &Shares, wire: Wire) -> Wire {
+    if let Wire::Shared(slot) = &wire {
+        shares.connections.borrow_mut().push(slot.on.clone());
+    }
+    wire
+}
