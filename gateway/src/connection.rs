@@ -182,6 +182,8 @@ enum Wish {
 pub(crate) struct Connection {
     /// The client, or the proxy before us.
     pub(crate) peer: SocketAddr,
+    /// Where it has come to, if that was wanted when it came.
+    pub(crate) local: Option<SocketAddr>,
     /// Its address, as a header has it.
     pub(crate) peer_value: HeaderValue,
     /// Whether what it says of others is believed.
@@ -200,6 +202,7 @@ impl Connection {
         let address = peer.ip().to_canonical().to_string();
         Self {
             peer,
+            local: None,
             peer_value: HeaderValue::try_from(address).unwrap_or(HeaderValue::from_static("unknown")),
             trusted,
             watch: Arc::new(Watch::new(rate_min)),

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, io, net::SocketAddr, path::PathBuf, time::SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use model::Code;
 
 use crate::{body::ResponseBody, exchange::Form, framing};
@@ -240,18 +240,27 @@ impl Fault {
         Bytes::from(head + &document)
     }
 
+    /// What it says, for people.
+    pub(crate) fn text(&self) -> &str {
+        if self.detail.is_empty() { self.title } else { &self.detail }
+    }
+
     /// The response of an exchange.
     pub(crate) fn response(&self, request_id: &HeaderValue) -> Response<ResponseBody> {
         let body = self.form.as_ref().and_then(|form| form.body.clone());
         let (kind, body) = body.unwrap_or_else(|| (PROBLEM_JSON, Bytes::from(self.document(request_id))));
         let mut response = Response::new(ResponseBody::full(body));
         *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, kind);
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        self.mark(response.headers_mut(), request_id);
+        response
+    }
+
+    /// Puts in what all responses have that the gateway makes.
+    pub(crate) fn mark(&self, headers: &mut HeaderMap, request_id: &HeaderValue) {
         headers.insert(X_REQUEST_ID, request_id.clone());
         if self.close {
             headers.insert(header::CONNECTION, CLOSE);
         }
-        response
     }
 }

@@ -100,20 +100,28 @@ impl Plan {
             match item {
                 Diff::Gone(name, _) => {
                     lost = true;
-                    self.upstreams.remove(name);
+                    self.put_upstream(name, None);
                 }
                 Diff::Here(name, _, entry) => {
                     let old = self.upstreams.get(name).map(|old| &**old);
                     match CompiledUpstream::compile(name, &entry.spec, old) {
-                        Ok(upstream) => {
-                            self.upstreams.insert(name.clone(), Arc::new(upstream));
-                        }
+                        Ok(upstream) => self.put_upstream(name, Some(Arc::new(upstream))),
                         Err(more) => violations.extend(more),
                     }
                 }
             }
         }
         lost
+    }
+
+    fn put_upstream(&mut self, name: &Name, upstream: Option<Arc<CompiledUpstream>>) {
+        let announces = |upstream: &Arc<CompiledUpstream>| upstream.transport.proxy_protocol.is_some();
+        self.announcing += usize::from(upstream.as_ref().is_some_and(announces));
+        let old = match upstream {
+            Some(upstream) => self.upstreams.insert(name.clone(), upstream),
+            None => self.upstreams.remove(name),
+        };
+        self.announcing -= usize::from(old.as_ref().is_some_and(announces));
     }
 
     /// Returns whether any is gone or of another type, which changes the order in which routes run it.

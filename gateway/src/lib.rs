@@ -21,6 +21,7 @@ mod framing;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
+mod grpc;
 mod headers;
 pub mod install;
 pub mod lease;

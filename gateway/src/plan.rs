@@ -37,6 +37,8 @@ pub struct Plan {
     pub(crate) keys: OrdMap<Digest, (Name, Arc<Key>)>,
     pub(crate) upstreams: Map<Name, Arc<CompiledUpstream>>,
     pub(crate) policies: Map<Name, Arc<Grouped>>,
+    /// How many of the upstreams tell their targets of clients' connections.
+    pub(crate) announcing: usize,
     pub(crate) pepper: Option<hmac::Key>,
     /// The secret under which keys of rate limits are digests, derived from the pepper: the same on all nodes.
     pub(crate) rate_secret: (u64, u64),
@@ -61,6 +63,7 @@ impl Plan {
             routes: OrdMap::new(),
             upstreams: Map::with_hasher(hasher.clone()),
             policies: Map::with_hasher(hasher.clone()),
+            announcing: 0,
             keys: OrdMap::new(),
             pepper: None,
             rate_secret: (0, 0),

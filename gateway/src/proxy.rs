@@ -14,7 +14,7 @@ use crate::{
     connection::Connection,
     error::{Fault, X_REQUEST_ID},
     exchange::{Exchange, Refusal, Reply, Verdict},
-    forwarded, headers, path,
+    forwarded, grpc, headers, path,
     plan::{Action, CompiledRoute, Head, Plan},
     upgrade,
     upload::{RequestBody, Upload},
@@ -52,18 +52,23 @@ pub(crate) async fn handle(
         let client = client(&worker, &connection, &head.headers);
         ending.note = Note::of(client, &head, &id, upload.as_ref().map(Upload::progress));
     }
+    let grpc = grpc::kind(&head.method, &head.headers).cloned();
+    let say = |fault: &Fault| match &grpc {
+        Some(kind) => grpc::refusal(kind.clone(), fault, &id),
+        None => fault.response(&id),
+    };
     let mut after = After::default();
     let answer = answer(&worker, &connection, head, &mut upload, &id, &mut ending.note, &mut after).await;
     let mut response = match answer {
         Ok(response) => response,
         Err(No::Fault(fault)) => {
             worker.metrics.refused(fault.code);
-            fault.response(&id)
+            say(&fault)
         }
         Err(No::Refusal(refusal)) => {
             worker.metrics.refused(refusal.code);
             tracing::debug!(reason = refusal.reason, ?id, "a request is refused");
-            let mut response = Fault::refusal(refusal.code, refusal.detail, refusal.form).response(&id);
+            let mut response = say(&Fault::refusal(refusal.code, refusal.detail, refusal.form));
             response
                 .headers_mut()
                 .extend(refusal.headers.into_iter().map(|(name, value)| (Some(name), value)));
@@ -241,7 +246,7 @@ async fn send(
         *request.version_mut() = Version::HTTP_11;
     }
     let asked = tunnel.as_ref().and_then(|_| request.headers().get(header::UPGRADE).cloned());
-    let forwarded = upstream::forward(worker, upstream, &connection.watch, request, note).await;
+    let forwarded = upstream::forward(worker, upstream, connection, request, note).await;
     // How long a body took to come says nothing of the target, and a failure nothing of how fast it is; but that it is too slow.
     let is_telling = match &forwarded {
         Ok(answer) => !has_body && !answer.response.status().is_server_error(),

@@ -6,13 +6,14 @@ use http::{Request, StatusCode};
 
 use crate::{
     access::Note,
-    connection::Watch,
+    connection::Connection,
     error::Fault,
     plan::{CompiledUpstream, endpoint::Endpoint},
     upload::RequestBody,
     worker::Worker,
 };
 
+mod announce;
 mod attempt;
 pub(crate) mod balance;
 pub(crate) mod connect;
@@ -34,7 +35,7 @@ use spare::Spare;
 pub(crate) async fn forward(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
-    watch: &Watch,
+    connection: &Connection,
     request: Request<RequestBody>,
     note: &mut Note,
 ) -> Result<Answer, Fault> {
@@ -42,7 +43,7 @@ pub(crate) async fn forward(
         && request.method().is_idempotent()
         && upstream.spec.retry.attempts > 0;
     let spare = repeatable.then(|| worker.spares.of(&request));
-    let answer = try_targets(worker, upstream, watch, request, spare.as_ref(), note).await;
+    let answer = try_targets(worker, upstream, connection, request, spare.as_ref(), note).await;
     if let Some(spare) = spare {
         worker.spares.give(spare);
     }
@@ -52,7 +53,7 @@ pub(crate) async fn forward(
 async fn try_targets(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
-    watch: &Watch,
+    connection: &Connection,
     mut request: Request<RequestBody>,
     spare: Option<&Spare>,
     note: &mut Note,
@@ -70,7 +71,7 @@ async fn try_targets(
         };
         note.attempt(&upstream.name, &target.label);
         let mut load = Load::begin(&upstream.spec.balance, target);
-        let attempted = attempt(worker, upstream, target, watch, request, fresh).await;
+        let attempted = attempt(worker, upstream, target, connection, request, fresh).await;
         note.attempted();
         let failed = match attempted {
             Ok(mut answer) => {

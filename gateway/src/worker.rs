@@ -203,7 +203,11 @@ impl Worker {
         let _ = stream.set_nodelay(true);
         timer::refresh();
         let trusted = self.settings.trusted_proxies.iter().any(|range| range.contains(peer.ip()));
-        let connection = Rc::new(Connection::new(peer, trusted, self.settings.limits.client_rate_min));
+        let mut connection = Connection::new(peer, trusted, self.settings.limits.client_rate_min);
+        if self.plan().announcing > 0 {
+            connection.local = stream.local_addr().ok();
+        }
+        let connection = Rc::new(connection);
         if self.connections.borrow_mut().insert(number, connection.clone()).is_none() {
             self.changed.notify_waiters();
         }

@@ -445,3 +445,43 @@ async fn connections_are_capped() {
     client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 200);
 }
+
+#[tokio::test]
+async fn grpc_is_answered_in_grpc() {
+    let origin = Origin::saying("hello").await;
+    let keys = json!({"type": "api-key"});
+    let under = start(
+        settings(),
+        &[
+            (Kind::Upstream, "u", json!({"targets": [{"address": origin.address.to_string()}]})),
+            (Kind::Upstream, "gone", json!({"targets": [{"address": "127.0.0.1:1"}]})),
+            (Kind::Policy, "keys", keys),
+            (
+                Kind::Route,
+                "r",
+                json!({"match": [{"path": {"prefix": "/a.B"}}], "policies": ["keys"], "upstream": "u"}),
+            ),
+            (Kind::Route, "gone", json!({"match": [{"path": {"prefix": "/c.D"}}], "upstream": "gone"})),
+        ],
+    );
+    for (path, kind, status) in [
+        ("/a.B/C", "application/grpc", "16"),
+        ("/c.D/E", "application/grpc+proto", "14"),
+        ("/nobody/E", "application/grpc-web-text", "12"),
+        ("/%2f", "application/grpc", "3"),
+    ] {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: 0\r\nTE: trailers\r\n\r\n"
+        );
+        let mut client = under.client().await;
+        client.write(request).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""), "{path}");
+        assert_eq!(header(&answer.head, "grpc-status"), Some(status), "{path}");
+        assert_eq!(header(&answer.head, "content-type"), Some(kind));
+        assert!(header(&answer.head, "grpc-message").is_some_and(|message| !message.is_empty()));
+    }
+    let mut client = under.client().await;
+    client.write("GET /a.B/C HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 401, "what is no POST is no gRPC");
+}

@@ -14,7 +14,7 @@ use support::{
     tls::{self, Ca, TlsOrigin},
     until, with,
 };
-use tokio::net::TcpListener;
+use tokio::{io::AsyncReadExt, net::TcpListener};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n";
 const FAILURES: &str = "phalanx_upstream_connect_failures_total";
@@ -143,4 +143,59 @@ async fn a_target_that_finishes_no_handshake_is_given_up() {
     let under = in_front(settings(), spec);
     assert_eq!(status(&under).await, 502);
     assert_eq!(under.metric(&format!("{FAILURES}{{reason=\"timeout\"}}")), Some(1.0));
+}
+
+/// The PROXY header of each connection that is made here, and then answers.
+async fn told() -> (std::net::SocketAddr, Arc<std::sync::Mutex<Vec<Vec<u8>>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, told) = (listener.local_addr().unwrap(), Arc::<std::sync::Mutex<Vec<Vec<u8>>>>::default());
+    let telling = told.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let telling = telling.clone();
+            tokio::spawn(async move {
+                let mut client = support::Client(tokio::io::BufReader::new(stream));
+                let mut head = client.line().await.into_bytes();
+                if head == b"\r\n" {
+                    // A signature of version 2, and then 16 + 12 bytes in all.
+                    head.resize(28, 0);
+                    client.0.read_exact(&mut head[2..]).await.unwrap();
+                }
+                telling.lock().unwrap().push(head);
+                while !client.head().await.is_empty() {
+                    client.write(support::ok("hello")).await;
+                }
+            });
+        }
+    });
+    (address, told)
+}
+
+#[tokio::test]
+async fn a_target_is_told_for_whom_a_connection_is_made() {
+    let (address, told) = told().await;
+    let spec = json!({"targets": [{"address": address.to_string()}], "proxy_protocol": "v1"});
+    let under = in_front(settings(), spec);
+    let (mut first, mut second) = (under.client().await, under.client().await);
+    let header = |client: &support::Client| {
+        let (from, to) = (client.0.get_ref().local_addr().unwrap(), client.0.get_ref().peer_addr().unwrap());
+        format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", from.port(), to.port())
+    };
+    let want = [header(&first), header(&second)];
+    for _ in 0..2 {
+        for client in [&mut first, &mut second] {
+            client.write(GET).await;
+            assert_eq!(client.answer().await.status, 200);
+        }
+    }
+    let seen: Vec<_> =
+        told.lock().unwrap().iter().map(|head| String::from_utf8_lossy(head).into_owned()).collect();
+    assert_eq!(seen, want, "one connection for each of the clients', used again for the same");
+
+    change(&under, json!({"targets": [{"address": address.to_string()}], "proxy_protocol": "v2"})).await;
+    first.write(GET).await;
+    assert_eq!(first.answer().await.status, 200);
+    let head = told.lock().unwrap().last().unwrap().clone();
+    assert_eq!(head[..16], *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
+    assert_eq!(head[24..26], first.0.get_ref().local_addr().unwrap().port().to_be_bytes());
 }

@@ -3,6 +3,7 @@
 mod balance;
 mod health;
 mod protocol;
+mod proxy_protocol;
 mod retry;
 mod timeout;
 mod tls;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use balance::Balance;
 pub use health::{Health, Passive};
 pub use protocol::Protocol;
+pub use proxy_protocol::ProxyProtocol;
 pub use retry::Retry;
 pub use timeout::Timeout;
 pub use tls::{SniFrom, TlsVersion, UpstreamTls};
@@ -39,6 +41,9 @@ pub struct Upstream {
     /// TLS to its targets; in clear without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Box<UpstreamTls>>,
+    /// Tells targets by the PROXY protocol for whom a connection is made, which is then used for one client connection alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// One address in a pool.

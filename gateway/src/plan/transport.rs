@@ -4,7 +4,7 @@ mod verify;
 
 use std::{
     fmt,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, LazyLock, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -14,7 +14,7 @@ use std::{
 use http::{HeaderMap, header};
 use model::{
     Name, Upstream, Violation,
-    upstream::{Protocol, SniFrom, TlsVersion, UpstreamTls},
+    upstream::{Protocol, ProxyProtocol, SniFrom, TlsVersion, UpstreamTls},
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -24,7 +24,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 
 use self::verify::{Anybody, Proven};
-use crate::upstream::pool::Whose;
+use crate::{connection::Connection, upstream::pool::Whose};
 
 /// What is said where a node has no roots of its own.
 const NO_ROOTS: &str =
@@ -34,6 +34,9 @@ const NO_ROOTS: &str =
 const HTTP1: &[u8] = b"http/1.1";
 pub(crate) const HTTP2: &[u8] = b"h2";
 
+/// Where a connection has come to that came before anybody was to be told.
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
 /// How an upstream's targets are spoken to.
 #[derive(Debug)]
 pub struct Transport {
@@ -41,6 +44,7 @@ pub struct Transport {
     pub id: u64,
     pub(crate) protocols: Protocols,
     pub(crate) tls: Option<Tls>,
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// Which protocols a target may be spoken to in.
@@ -81,14 +85,16 @@ impl fmt::Debug for Tls {
 
 impl Transport {
     /// Whose requests a connection for this one is for, if not for any.
-    pub(crate) fn whose(&self, headers: &HeaderMap) -> Option<Box<Whose>> {
-        match &self.tls {
-            Some(Tls { asked: Asked::Host, .. }) => {
-                let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-                Some(Box::new(Whose { host: host.unwrap_or_default().to_ascii_lowercase() }))
-            }
-            _ => None,
+    pub(crate) fn whose(&self, headers: &HeaderMap, connection: &Connection) -> Option<Box<Whose>> {
+        let by_host = matches!(&self.tls, Some(Tls { asked: Asked::Host, .. }));
+        if !by_host && self.proxy_protocol.is_none() {
+            return None;
         }
+        let host = || headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        Some(Box::new(Whose {
+            host: by_host.then(|| host().to_ascii_lowercase()),
+            client: self.proxy_protocol.map(|_| (connection.peer, connection.local.unwrap_or(UNKNOWN))),
+        }))
     }
 
     /// Compiles what `spec` says, or takes `old` if that says the same.
@@ -98,7 +104,8 @@ impl Transport {
         old: Option<(&Upstream, &Arc<Self>)>,
     ) -> Result<Arc<Self>, Vec<Violation>> {
         if let Some((before, transport)) = old
-            && (&before.tls, before.protocol) == (&spec.tls, spec.protocol)
+            && (&before.tls, before.protocol, before.proxy_protocol)
+                == (&spec.tls, spec.protocol, spec.proxy_protocol)
         {
             return Ok(transport.clone());
         }
@@ -107,10 +114,12 @@ impl Transport {
             (Protocol::Http2, _) => Protocols::Http2,
             (Protocol::Auto, Some(_)) => Protocols::Both,
         };
+        let proxy_protocol = spec.proxy_protocol;
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let Some(tls) = &spec.tls else {
-            let id = if protocols == Protocols::Http1 { 0 } else { NEXT.fetch_add(1, Relaxed) };
-            return Ok(Arc::new(Self { id, protocols, tls: None }));
+            let is_plain = protocols == Protocols::Http1 && proxy_protocol.is_none();
+            let id = if is_plain { 0 } else { NEXT.fetch_add(1, Relaxed) };
+            return Ok(Arc::new(Self { id, protocols, tls: None, proxy_protocol }));
         };
         let tls = Tls::compile(tls, protocols).map_err(|(field, message)| {
             vec![Violation { path: format!("upstreams.{name}.tls.{field}"), message }]
@@ -118,7 +127,7 @@ impl Transport {
         if !spec.tls.as_ref().is_some_and(|tls| tls.verify) {
             tracing::warn!(upstream = %name, "verify is false: whoever is in the way can read and change all that passes");
         }
-        Ok(Arc::new(Self { id: NEXT.fetch_add(1, Relaxed), protocols, tls: Some(tls) }))
+        Ok(Arc::new(Self { id: NEXT.fetch_add(1, Relaxed), protocols, tls: Some(tls), proxy_protocol }))
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     stream::HeldUp,
 };
 use crate::{
-    connection::Watch,
+    connection::Connection,
     error::Fault,
     headers,
     plan::{CompiledUpstream, endpoint::Endpoint, transport::Protocols},
@@ -53,13 +53,13 @@ pub(super) async fn attempt(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
     target: &Endpoint,
-    watch: &Watch,
+    connection: &Connection,
     mut request: Request<RequestBody>,
     fresh: bool,
 ) -> Result<Answer, Failed> {
     let pool = worker.pools.of(target.state.id, upstream.transport.id);
     let limit = upstream.spec.timeout.response;
-    let whose = upstream.transport.whose(request.headers());
+    let whose = upstream.transport.whose(request.headers(), connection);
     let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
     let obtained = match (upstream.transport.protocols, is_upgrade) {
         (Protocols::Http1, _) | (Protocols::Both, true) => {
@@ -155,8 +155,11 @@ pub(super) async fn attempt(
     lease.discard();
     let broke_off = error.is_user() || upload.is_some_and(|upload| upload.broke_off());
     if unsent.is_none() && broke_off {
-        let detail =
-            if watch.refused().is_some() { "The body is framed badly" } else { "The body broke off" };
+        let detail = if connection.watch.refused().is_some() {
+            "The body is framed badly"
+        } else {
+            "The body broke off"
+        };
         return Err(Failed {
             fault: Fault::bad_request(detail),
             unsent: None,

@@ -6,12 +6,13 @@ use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
 
 use super::{
+    announce,
     http2::STREAMS_MAX,
     pool::{Link, Pool, Whose, Wire},
     shared::Shared,
@@ -139,7 +140,12 @@ async fn try_to(
         TargetHost::Address(address) => *address,
         TargetHost::Dns(..) => worker.resolver.resolve(&target.label).await.map_err(Unconnected::Name)?,
     };
-    let stream = open(address).await.map_err(Unconnected::Refused)?;
+    let mut stream = open(address).await.map_err(Unconnected::Refused)?;
+    let client = whose.as_ref().and_then(|whose| whose.client);
+    if let Some((version, (from, to))) = upstream.transport.proxy_protocol.zip(client) {
+        let header = announce::header(version, from, to);
+        stream.write_all(&header).await.map_err(Unconnected::Refused)?;
+    }
     let (stream, held_up) = Stream::new(stream);
     let only_http2 = upstream.transport.protocols == Protocols::Http2;
     let Some(tls) = &upstream.transport.tls else {
@@ -172,7 +178,7 @@ fn name(tls: &Tls, target: &Endpoint, whose: Option<&Whose>) -> Option<ServerNam
     match &tls.asked {
         Asked::Name(name) => Some(name.clone()),
         Asked::Target => transport::server_name(&target.label),
-        Asked::Host => transport::server_name(&whose?.host),
+        Asked::Host => transport::server_name(whose?.host.as_deref()?),
     }
 }
 

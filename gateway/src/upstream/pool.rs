@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    net::SocketAddr,
     rc::Rc,
     time::Duration,
 };
@@ -51,8 +52,10 @@ pub(crate) enum Wire {
 /// Whose requests a connection is for, where it is not for any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Whose {
-    /// Those for this host, in whose name the target was asked.
-    pub(crate) host: String,
+    /// Those for this host, whose name the target was asked for.
+    pub(crate) host: Option<String>,
+    /// Those on the connection between these addresses, of the client and ours, which the target was told.
+    pub(crate) client: Option<(SocketAddr, SocketAddr)>,
 }
 
 /// A worker's idle connections, by target and transport.

@@ -180,6 +180,11 @@ impl Shares {
         if connections.len() + self.openings.borrow().len() < CONNECTIONS_MAX {
             return None;
         }
+        if whose.is_some() {
+            // Those that are there for others and of no use to them now make room.
+            connections.retain(|shared| shared.streams.get() > 0 || shared.whose.as_deref() == whose);
+        }
+        let ours = || connections.iter().filter(|shared| shared.whose.as_deref() == whose);
         ours().min_by_key(|shared| shared.streams.get()).map(Shared::slot)
     }
 
