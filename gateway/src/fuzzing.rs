@@ -7,6 +7,7 @@ use crate::{
     framing::Follower,
     headers::{self, Found},
     settings::Limits,
+    upstream::response_head,
 };
 
 /// Takes from a request's headers what goes no further. Says whether it asks for an upgrade, and whether it takes trailers.
@@ -34,6 +35,11 @@ pub fn badly_framed(response: &HeaderMap) -> bool {
 #[must_use]
 pub fn add_forwarded(request: &mut HeaderMap, peer: &HeaderValue, trusted: bool) -> bool {
     forwarded::add(request, peer, trusted, None, Version::HTTP_11)
+}
+
+/// Whether the heads of a response have ended in these pieces of a target's stream; none if they are bad.
+pub fn response_heads<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<bool> {
+    response_head::end(pieces)
 }
 
 /// The framing of a client's stream, as the guard before hyper follows it.

@@ -21,6 +21,7 @@ pub(crate) mod health;
 pub(crate) mod http2;
 pub(crate) mod pool;
 pub(crate) mod resolve;
+pub(crate) mod response_head;
 mod shared;
 pub(crate) mod spare;
 mod stream;

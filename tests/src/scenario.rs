@@ -112,7 +112,34 @@ struct Expect {
     /// What origins have seen of the request, attempt by attempt.
     seen: Option<Vec<Seen>>,
     /// How many of the requests each origin has seen.
-    shares: Option<BTreeMap<String, usize>>,
+    shares: Option<BTreeMap<String, Share>>,
+}
+
+/// How many of several requests an origin has seen.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum Share {
+    Exactly(usize),
+    /// So many at least, and so many at most.
+    Between([usize; 2]),
+}
+
+impl Share {
+    fn has(self, count: usize) -> bool {
+        match self {
+            Self::Exactly(wanted) => count == wanted,
+            Self::Between([least, most]) => (least..=most).contains(&count),
+        }
+    }
+}
+
+impl std::fmt::Debug for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exactly(wanted) => write!(f, "{wanted}"),
+            Self::Between([least, most]) => write!(f, "{least} to {most}"),
+        }
+    }
 }
 
 /// What an origin has seen of a request.

@@ -45,6 +45,35 @@ impl Client<'_> {
     }
 }
 
+/// Known failures of others: APISIX CVE-2020-13945, a default admin key, and Kong CVE-2020-11710, an admin API that is open to everybody.
+#[test]
+fn there_is_no_default_token_and_no_open_admin() {
+    let _alone = alone();
+    let (cluster, other) = (Cluster::form(1), Cluster::form(1));
+    let ca = cluster.formed["ca_certificate"].as_str().unwrap();
+    let node = &cluster.nodes[0];
+    for token in [
+        None,
+        Some(""),
+        Some("admin"),
+        Some("edd1c9f034335f136f87ad84b625c8f1"),
+        other.formed["admin_token"].as_str(),
+    ] {
+        let client = Client { ca, token };
+        for (method, target) in
+            [("GET", "/v1/cluster"), ("GET", "/v1/routes"), ("GET", "/metrics"), ("PUT", "/v1/routes/x")]
+        {
+            let status = client.status(node.admin_tls, method, target, &json!({"respond": {"status": 200}}));
+            assert_eq!(status, 401, "{method} {target} with {token:?}");
+        }
+    }
+    // Nor is it where clients are served.
+    for target in ["/v1/cluster", "/v1/routes", "/metrics", "/healthz"] {
+        let answer = http::get(node.proxy, target, &[]).expect("the node answers");
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (404, Some("no_route")), "{target}");
+    }
+}
+
 #[test]
 fn each_role_may_what_it_may_on_every_node_and_no_more() {
     let _alone = alone();

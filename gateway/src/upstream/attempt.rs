@@ -83,6 +83,7 @@ pub(super) async fn attempt(
     let upload = request.body().progress();
     let (sending, held_up, spare) = match &mut wire {
         Wire::Own(link) => {
+            link.awaited.store(true, Relaxed);
             (Either::Left(link.sender.try_send_request(request)), Some(link.held_up.clone()), None)
         }
         Wire::Shared(slot) => {
@@ -93,7 +94,7 @@ pub(super) async fn attempt(
             (Either::Right(slot.send(request)), None, spare)
         }
     };
-    let lease = Lease::new(wire, pool, upload.clone());
+    let mut lease = Lease::new(wire, pool, upload.clone());
     let mut sending = std::pin::pin!(sending);
     let mut wait = limit;
     let sent = loop {
@@ -134,6 +135,9 @@ pub(super) async fn attempt(
                 lease.discard();
                 let fault = Fault::BAD_GATEWAY;
                 return Err(Failed { fault, unsent: None, blame: true, again: false, reused: false });
+            }
+            if headers::says_more_than_there_is(response.status(), response.headers()) {
+                lease.end_connection();
             }
             return Ok(Answer { response, lease });
         }

@@ -15,6 +15,7 @@ use super::{
     announce,
     http2::STREAMS_MAX,
     pool::{Link, Pool, Whose, Wire},
+    response_head::HeadGuard,
     shared::Shared,
     stream::{HeldUp, Stream},
 };
@@ -191,6 +192,7 @@ async fn http1<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let (stream, awaited) = HeadGuard::new(stream);
     let handshake = worker.client.handshake(TokioIo::new(stream));
     let (sender, connection) = handshake.await.map_err(Unconnected::Http)?;
     // Its failure is told to the exchange that uses it; idle, it is just gone from the pool.
@@ -199,7 +201,7 @@ where
             tracing::trace!(%error, "a connection to a target ended early");
         }
     });
-    Ok(Wire::Own(Link { sender, task, held_up, whose }))
+    Ok(Wire::Own(Link { sender, task, held_up, awaited, whose }))
 }
 
 async fn http2<S>(

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     balance::Load,
+    response_head::Awaited,
     shared::{Shares, Slot},
     stream::HeldUp,
 };
@@ -36,6 +37,8 @@ pub(crate) struct Link {
     pub(crate) task: JoinHandle<()>,
     /// Since when its target takes nothing.
     pub(crate) held_up: HeldUp,
+    /// Whether it awaits a response's head.
+    pub(crate) awaited: Awaited,
     /// Whose requests it is for; none if for any.
     pub(crate) whose: Option<Box<Whose>>,
 }
@@ -167,13 +170,19 @@ pub(crate) struct Lease {
     connection: Option<(Wire, Rc<Pool>)>,
     /// Of the request's body, if there is one.
     upload: Option<Rc<Progress>>,
+    is_last: bool,
     /// What the exchange is of its target's load.
     pub(crate) load: Load,
 }
 
 impl Lease {
     pub(crate) fn new(wire: Wire, pool: Rc<Pool>, upload: Option<Rc<Progress>>) -> Self {
-        Self { connection: Some((wire, pool)), upload, load: Load::default() }
+        Self { connection: Some((wire, pool)), upload, is_last: false, load: Load::default() }
+    }
+
+    /// Has the connection end with this exchange, if no others are on it.
+    pub(crate) fn end_connection(&mut self) {
+        self.is_last = true;
     }
 
     /// The request's place on the connection, if others are on it too.
@@ -201,7 +210,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some((Wire::Own(link), pool)) = self.connection.take() else { return };
-        if link.sender.is_ready() {
+        if self.is_last {
+            link.task.abort();
+        } else if link.sender.is_ready() {
             pool.give(link);
         } else if !link.sender.is_closed() {
             // Its last bytes are being read, or it is being closed: both are soon known. Or the target has

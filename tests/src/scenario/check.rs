@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Expect, Seen, Values, actor::Request};
+use super::{Expect, Seen, Share, Values, actor::Request};
 use crate::http::Answer;
 
 /// Stands for any value.
@@ -87,14 +87,15 @@ pub(super) fn seen(wanted: &[Seen], seen: &[Request]) -> Vec<String> {
 }
 
 /// What differs in how many requests each origin has seen.
-pub(super) fn shares(wanted: &BTreeMap<String, usize>, seen: &[Request]) -> Vec<String> {
+pub(super) fn shares(wanted: &BTreeMap<String, Share>, seen: &[Request]) -> Vec<String> {
     let mut counts = BTreeMap::new();
     for request in seen {
         *counts.entry(request.origin.clone()).or_insert(0) += 1;
     }
-    let some: BTreeMap<_, _> =
-        wanted.iter().filter(|(_, count)| **count > 0).map(|(name, count)| (name.clone(), *count)).collect();
-    if counts == some { Vec::new() } else { vec![format!("the shares are {counts:?}, not {wanted:?}")] }
+    let count = |name: &String| counts.get(name).copied().unwrap_or(0);
+    let same = wanted.iter().all(|(name, share)| share.has(count(name)))
+        && counts.keys().all(|name| wanted.contains_key(name));
+    if same { Vec::new() } else { vec![format!("the shares are {counts:?}, not {wanted:?}")] }
 }
 
 fn headers(
