@@ -13,7 +13,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use limits::{Bounds, Rule};
 use smallvec::SmallVec;
 
-use crate::{body::ResponseBody, rate_limits::RateLimits, state::Adapted};
+use crate::{
+    body::ResponseBody,
+    rate_limits::RateLimits,
+    state::{Adapted, InFlight},
+};
 
 /// What policies leave to be done until the response is there, be it a target's or the gateway's own.
 #[derive(Debug, Default)]
@@ -44,6 +48,8 @@ pub enum Permit {
     Shared(limits::Permit),
     /// On a route that adapts to how long its target takes.
     Adaptive(Adaptive),
+    /// At an upstream that limits them.
+    Upstream(InFlight),
 }
 
 /// A request on a route that adapts to how long its target takes.
@@ -124,7 +130,7 @@ impl After {
     pub(crate) fn answered(&self, now_us: impl FnOnce() -> u64) {
         let mut adaptive = self.permits.iter().filter_map(|permit| match permit {
             Permit::Adaptive(adaptive) => Some(adaptive),
-            Permit::Shared(_) => None,
+            Permit::Shared(_) | Permit::Upstream(_) => None,
         });
         if let Some(first) = adaptive.next() {
             let now_us = now_us();

@@ -13,7 +13,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    access::Note, after::Permit, connection::Connection, timer, upstream::pool::Lease, worker::Worker,
+    access::Note,
+    after::Permit,
+    connection::Connection,
+    timer,
+    upstream::{pace::Pace, pool::Lease},
+    worker::Worker,
 };
 
 /// Why a body broke off.
@@ -22,6 +27,9 @@ pub(crate) enum BodyError {
     /// Its connection did, or the one who sends it.
     #[error(transparent)]
     Http(#[from] hyper::Error),
+    /// No more of it came in time.
+    #[error("no more of the body came in time")]
+    Timeout,
 }
 
 /// A response's body on its way to the client. With its end ends the exchange.
@@ -32,8 +40,8 @@ pub(crate) struct ResponseBody {
 
 enum Source {
     Full(Bytes),
-    /// A target's, as it comes, and the connection that it comes on.
-    Upstream(Incoming, #[expect(dead_code, reason = "goes back to its pool when dropped")] Lease),
+    /// A target's, as it comes, its time limits, and the connection that it comes on.
+    Upstream(Incoming, Pace, #[expect(dead_code, reason = "goes back to its pool when dropped")] Lease),
 }
 
 /// What is to be done when an exchange ends, however it does.
@@ -79,8 +87,8 @@ impl ResponseBody {
     }
 
     /// A target's.
-    pub(crate) fn upstream(body: Incoming, lease: Lease) -> Self {
-        Self { source: Source::Upstream(body, lease), exchange: None }
+    pub(crate) fn upstream(body: Incoming, pace: Pace, lease: Lease) -> Self {
+        Self { source: Source::Upstream(body, pace, lease), exchange: None }
     }
 
     /// Ties the exchange's end to this body's.
@@ -112,8 +120,12 @@ impl Body for ResponseBody {
         let frame = match &mut this.source {
             Source::Full(bytes) if bytes.is_empty() => None,
             Source::Full(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Source::Upstream(body, _) => {
-                std::task::ready!(Pin::new(body).poll_frame(cx)).map(|frame| Ok(frame?))
+            Source::Upstream(body, pace, _) => {
+                let frame = Pin::new(body).poll_frame(cx);
+                if pace.is_over(frame.is_pending(), cx) {
+                    return Poll::Ready(Some(Err(BodyError::Timeout)));
+                }
+                std::task::ready!(frame).map(|frame| Ok(frame?))
             }
         };
         if let Some((exchange, Ok(frame))) = this.exchange.as_mut().zip(frame.as_ref()) {
@@ -125,14 +137,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Full(bytes) => bytes.is_empty(),
-            Source::Upstream(body, _) => body.is_end_stream(),
+            Source::Upstream(body, ..) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Upstream(body, _) => body.size_hint(),
+            Source::Upstream(body, ..) => body.size_hint(),
         }
     }
 }

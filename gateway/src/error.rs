@@ -185,6 +185,14 @@ impl Fault {
         "No upstream takes requests for this route",
     );
 
+    /// The upstream has as much to do as it may.
+    pub(crate) const OVERFLOW: Self = Self::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unavailable,
+        "overflow",
+        "The upstream has as much to do as it may",
+    );
+
     /// What a policy says no with.
     pub(crate) fn refusal(code: Code, detail: impl Into<Cow<'static, str>>, form: Option<Box<Form>>) -> Self {
         let title = match code {

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::{
     error::Error,
-    metrics::{Collected, Metrics, PolicyFigures},
+    metrics::{Collected, Metrics, PolicyFigures, UpstreamFigures},
     plan::Plan,
     server::Server,
     settings::Settings,
@@ -59,6 +59,7 @@ impl Gateway {
         metrics.push(others);
         registry.register(Box::new(Collected::new(metrics)?))?;
         registry.register(Box::new(PolicyFigures::new(plan.clone())?))?;
+        registry.register(Box::new(UpstreamFigures::new(plan.clone())?))?;
         let (installer, ended) = watch::channel(());
         spawn_installer(plan.clone(), config, publish, failures, ended)?;
         Ok(Self { server, plan, installed, _installer: installer })

@@ -1,5 +1,7 @@
 //! Figures of the data plane: each worker counts for itself, and they are summed when somebody reads.
 
+mod upstreams;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -16,6 +18,8 @@ use prometheus::{
 };
 
 use crate::{plan::Plan, settings::Limit, upstream::connect::Unconnected};
+
+pub(crate) use upstreams::UpstreamFigures;
 
 /// Upper bounds of the duration histogram, in microseconds.
 const BOUNDS_US: [u64; 14] = [

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 
 use crate::{
     access::Note,
-    after::After,
+    after::{After, Permit},
     authority::{self, Addressed},
     body::{Ending, ResponseBody},
     connection::Connection,
@@ -18,7 +18,7 @@ use crate::{
     plan::{Action, CompiledRoute, Head, Plan},
     upgrade,
     upload::{RequestBody, Upload},
-    upstream::{self, Answer},
+    upstream::{self, Answer, Times, pace::Pace},
     worker::Worker,
 };
 
@@ -246,7 +246,9 @@ async fn send(
         *request.version_mut() = Version::HTTP_11;
     }
     let asked = tunnel.as_ref().and_then(|_| request.headers().get(header::UPGRADE).cloned());
-    let forwarded = upstream::forward(worker, upstream, connection, request, note).await;
+    let times = Times::of(upstream, &route.spec.timeout);
+    after.permits.extend(upstream::enter(worker, upstream)?.map(Permit::Upstream));
+    let forwarded = upstream::forward(worker, upstream, times, connection, request, note).await;
     // How long a body took to come says nothing of the target, and a failure nothing of how fast it is; but that it is too slow.
     let is_telling = match &forwarded {
         Ok(answer) => !has_body && !answer.response.status().is_server_error(),
@@ -277,7 +279,8 @@ async fn send(
     let (mut head, body) = response.into_parts();
     headers::clean_response(&mut head.headers, false);
     head.version = Version::HTTP_11;
-    let response = Response::from_parts(head, ResponseBody::upstream(body, lease));
+    let pace = Pace::new(worker.clone(), upstream.spec.timeout.idle, times.end_ms);
+    let response = Response::from_parts(head, ResponseBody::upstream(body, pace, lease));
     Ok(finished(route, response))
 }
 

@@ -70,7 +70,7 @@ impl Server {
             let (shared, alive) = (shared.clone(), alive.clone());
             let thread = std::thread::Builder::new().name(format!("gateway-{number}")).spawn(move || {
                 let _alive = alive;
-                if let Err(error) = worker::run(shared, metrics, listener) {
+                if let Err(error) = worker::run(number, shared, metrics, listener) {
                     tracing::error!(%error, number, "a worker of the data plane has ended");
                 }
             });

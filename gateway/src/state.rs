@@ -11,13 +11,38 @@ use imbl::OrdMap;
 use limits::Gradient;
 use model::Name;
 
-use crate::upstream::balance::Latency;
+use crate::upstream::{balance::Latency, budget::Budget, figures::ByWorker};
 
 /// What is known of an upstream beside its config; kept for as long as the upstream is there.
 #[derive(Debug, Default)]
 pub struct UpstreamState {
     /// Whose turn it is.
     pub turns: Turns,
+    /// Requests in flight, counted where they are limited.
+    in_flight: AtomicU32,
+    /// How many requests may be sent again.
+    pub(crate) budget: Budget,
+    /// What is counted of it.
+    pub(crate) figures: ByWorker,
+}
+
+/// A request in flight at an upstream that limits these, until it is dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<UpstreamState>);
+
+impl InFlight {
+    /// Counts a request in; none if there are as many as there may be.
+    pub(crate) fn enter(state: &Arc<UpstreamState>, limit: u32) -> Option<Self> {
+        let more = |in_flight| (in_flight < limit).then_some(in_flight + 1);
+        state.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(state.clone()))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A count of turns. Each of some threads has its own, so that they don't write to one another's memory to take turns.
@@ -166,5 +191,19 @@ impl TargetState {
 impl Default for TargetState {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_in_flight_are_bounded_and_counted_out() {
+        let state = Arc::<UpstreamState>::default();
+        let two = [InFlight::enter(&state, 2), InFlight::enter(&state, 2)];
+        assert!(two.iter().all(Option::is_some) && InFlight::enter(&state, 2).is_none());
+        drop(two);
+        assert!(InFlight::enter(&state, 1).is_some());
     }
 }

@@ -56,11 +56,42 @@ impl Deadlines {
         self.waiting.borrow().len() == self.free.borrow().len()
     }
 
-    /// Wakes whoever's time has come.
+    /// Wakes whoever's time has come, once.
     pub(crate) fn tick(&self) {
         let now = now_ms();
-        for waiting in self.waiting.borrow_mut().iter().flatten().filter(|waiting| waiting.at_ms <= now) {
+        let mut waiting = self.waiting.borrow_mut();
+        for waiting in waiting.iter_mut().flatten().filter(|waiting| waiting.at_ms <= now) {
+            waiting.at_ms = u64::MAX;
             waiting.waker.wake_by_ref();
+        }
+    }
+
+    /// Has the waker woken at that time, in the place of what was set in this slot before.
+    pub(crate) fn set(&self, slot: &mut Option<usize>, at_ms: u64, waker: &Waker) {
+        let mut waiting = self.waiting.borrow_mut();
+        if let Some(Some(entry)) = slot.and_then(|slot| waiting.get_mut(slot)) {
+            entry.at_ms = at_ms;
+            entry.waker.clone_from(waker);
+            return;
+        }
+        let entry = Some(Waiting { at_ms, waker: waker.clone() });
+        *slot = Some(match self.free.borrow_mut().pop() {
+            Some(slot) => {
+                waiting[slot] = entry;
+                slot
+            }
+            None => {
+                waiting.push(entry);
+                waiting.len() - 1
+            }
+        });
+    }
+
+    /// Takes back what was set in this slot.
+    pub(crate) fn unset(&self, slot: &mut Option<usize>) {
+        if let Some(slot) = slot.take() {
+            self.waiting.borrow_mut()[slot] = None;
+            self.free.borrow_mut().push(slot);
         }
     }
 
@@ -89,34 +120,15 @@ impl Future for Deadline<'_> {
         if self.at_ms <= now_ms() {
             return Poll::Ready(());
         }
-        let mut waiting = self.deadlines.waiting.borrow_mut();
-        if let Some(Some(entry)) = self.slot.and_then(|slot| waiting.get_mut(slot)) {
-            entry.waker.clone_from(cx.waker());
-            return Poll::Pending;
-        }
-        let entry = Some(Waiting { at_ms: self.at_ms, waker: cx.waker().clone() });
-        let slot = match self.deadlines.free.borrow_mut().pop() {
-            Some(slot) => {
-                waiting[slot] = entry;
-                slot
-            }
-            None => {
-                waiting.push(entry);
-                waiting.len() - 1
-            }
-        };
-        drop(waiting);
-        self.slot = Some(slot);
+        let Self { deadlines, at_ms, slot } = &mut *self;
+        deadlines.set(slot, *at_ms, cx.waker());
         Poll::Pending
     }
 }
 
 impl Drop for Deadline<'_> {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot {
-            self.deadlines.waiting.borrow_mut()[slot] = None;
-            self.deadlines.free.borrow_mut().push(slot);
-        }
+        self.deadlines.unset(&mut self.slot);
     }
 }
 

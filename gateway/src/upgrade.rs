@@ -63,11 +63,11 @@ pub(crate) fn tunnel(
     // From the response on the client's bytes are no HTTP any more.
     connection.watch.become_tunnel();
     let target = hyper::upgrade::on(&mut response);
-    let load = lease.hand_over();
+    let held = lease.hand_over();
     let open = worker.open_tunnel();
     tokio::task::spawn_local(async move {
         // It is in flight as long as the tunnel is open.
-        let _open = (open, permits, load);
+        let _open = (open, permits, held);
         let (client, target) = match futures::future::try_join(client, target).await {
             Ok(sides) => sides,
             Err(error) => {

@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::{body::BodyError, headers, timer};
+use crate::{body::BodyError, headers, timer, upstream::Reading};
 
 /// The most bytes of a body that nobody wants that are read, so that its connection can be kept.
 const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
@@ -36,6 +36,16 @@ impl Progress {
     /// When its last byte was handed on ([`timer::now_ms`]).
     pub(crate) fn ended_at_ms(&self) -> Option<u64> {
         Some(self.ended_at_ms.get()).filter(|at| *at != 0)
+    }
+
+    /// Its last byte is handed on.
+    pub(crate) fn end(&self) {
+        self.ended_at_ms.set(timer::now_ms());
+    }
+
+    /// It is handed on once more, from its beginning.
+    pub(crate) fn begin_again(&self) {
+        self.ended_at_ms.set(0);
     }
 
     /// Since when no more was asked for than was handed on ([`timer::now_ms`]); 0 while the client is waited for.
@@ -126,6 +136,8 @@ pub(crate) enum RequestBody {
     Empty,
     /// The client's, as it comes.
     Incoming(Incoming, Rc<Progress>),
+    /// The client's, kept as it comes in case it must be sent again.
+    Kept(Reading),
 }
 
 impl RequestBody {
@@ -134,6 +146,7 @@ impl RequestBody {
         match self {
             Self::Empty => None,
             Self::Incoming(_, progress) => Some(progress.clone()),
+            Self::Kept(reading) => reading.progress(),
         }
     }
 }
@@ -148,6 +161,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
+            Self::Kept(reading) => Pin::new(reading).poll_frame(cx),
             Self::Incoming(body, progress) => {
                 let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
                     progress.untaken_since_ms.set(0);
@@ -164,7 +178,7 @@ impl Body for RequestBody {
                     }
                 }
                 if frame.is_none() || body.is_end_stream() {
-                    progress.ended_at_ms.set(timer::now_ms());
+                    progress.end();
                 }
                 Poll::Ready(frame)
             }
@@ -175,6 +189,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Incoming(body, _) => body.is_end_stream(),
+            Self::Kept(reading) => reading.is_end_stream(),
         }
     }
 
@@ -182,6 +197,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Incoming(body, _) => body.size_hint(),
+            Self::Kept(reading) => reading.size_hint(),
         }
     }
 }

@@ -1,87 +1,236 @@
 //! Sends a request to an upstream: chooses a target, takes a connection, and tries again where that is safe.
 
-use std::rc::Rc;
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
 
 use http::{Request, StatusCode};
+use http_body::Body;
+use model::route::RouteTimeout;
+use smallvec::SmallVec;
 
 use crate::{
     access::Note,
     connection::Connection,
     error::Fault,
     plan::{CompiledUpstream, endpoint::Endpoint},
-    upload::RequestBody,
+    state::InFlight,
+    timer,
+    upload::{Progress, RequestBody},
     worker::Worker,
 };
 
 mod announce;
+mod answer;
 mod attempt;
 pub(crate) mod balance;
+pub(crate) mod breaker;
+pub(crate) mod budget;
 pub(crate) mod connect;
+pub(crate) mod figures;
 pub(crate) mod health;
 pub(crate) mod http2;
+pub(crate) mod pace;
 pub(crate) mod pool;
+pub(crate) mod replay;
 pub(crate) mod resolve;
 pub(crate) mod response_head;
+pub(crate) mod retry;
 mod shared;
 pub(crate) mod spare;
 mod stream;
 
-pub(crate) use attempt::Answer;
-use attempt::attempt;
-use balance::{Choice, Load};
-use spare::Spare;
+pub(crate) use answer::Answer;
+pub(crate) use replay::Reading;
 
-/// Sends the request to one of the upstream's targets, and to others if that fails and is safe: nothing was sent yet,
-/// or the method is idempotent (RFC 9110, section 9.2.2) and there is no body.
+use attempt::{Failed, attempt};
+use balance::{Choice, Load};
+use figures::Figures;
+use replay::Replay;
+use retry::{Kept, Why};
+
+/// How long forwarding one request may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// One attempt, to the head of its answer.
+    attempt: Option<Duration>,
+    /// All of it.
+    total: Option<Duration>,
+    /// When all of it must have ended, as [`timer::now_ms`].
+    pub(crate) end_ms: Option<u64>,
+}
+
+impl Times {
+    /// From now on, as the route says, or else the upstream.
+    pub(crate) fn of(upstream: &CompiledUpstream, route: &RouteTimeout) -> Self {
+        let spec = &upstream.spec.timeout;
+        let limit = |limit: Duration| Some(limit).filter(|limit| !limit.is_zero());
+        let total = limit(route.request.unwrap_or(spec.total));
+        let end_ms = total.map(|total| timer::now_ms().saturating_add(timer::millis(total)));
+        Self { attempt: limit(route.attempt.unwrap_or(spec.attempt)), total, end_ms }
+    }
+}
+
+/// Counts the request as in flight, where the upstream limits that, or refuses it.
+pub(crate) fn enter(worker: &Worker, upstream: &CompiledUpstream) -> Result<Option<InFlight>, Fault> {
+    let limit = upstream.spec.limits.requests;
+    if limit == 0 {
+        return Ok(None);
+    }
+    InFlight::enter(&upstream.state, limit).map(Some).ok_or_else(|| {
+        figures(worker, upstream).overflows.add(1);
+        Fault::OVERFLOW
+    })
+}
+
+fn figures<'u>(worker: &Worker, upstream: &'u CompiledUpstream) -> &'u Figures {
+    upstream.state.figures.of(worker.number, || worker.settings.worker_count())
+}
+
+/// Sends the request to one of the upstream's targets, and again as its `retry` says: what was not sent at all, or what may
+/// be sent twice and is kept.
 pub(crate) async fn forward(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
+    times: Times,
     connection: &Connection,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     note: &mut Note,
 ) -> Result<Answer, Fault> {
-    let repeatable = matches!(request.body(), RequestBody::Empty)
-        && request.method().is_idempotent()
-        && upstream.spec.retry.attempts > 0;
-    let spare = repeatable.then(|| worker.spares.of(&request));
-    let answer = try_targets(worker, upstream, connection, request, spare.as_ref(), note).await;
-    if let Some(spare) = spare {
-        worker.spares.give(spare);
+    let figures = figures(worker, upstream);
+    figures.requests.add(1);
+    let upload = request.body().progress();
+    let kept = keep(worker, upstream, &mut request);
+    let course = Course { worker, upstream, figures, times, connection, upload, kept, at: Cell::new(None) };
+    let answer = match times.total {
+        None => course.run(request, note).await,
+        Some(total) => match worker.deadlines.within(total, course.run(request, note)).await {
+            Some(answer) => answer,
+            None => {
+                course.overdue();
+                Err(Fault::TIMEOUT)
+            }
+        },
+    };
+    if let Some(kept) = course.kept {
+        worker.spares.give(kept.spare);
     }
     answer
 }
 
-async fn try_targets(
-    worker: &Rc<Worker>,
-    upstream: &CompiledUpstream,
-    connection: &Connection,
-    mut request: Request<RequestBody>,
-    spare: Option<&Spare>,
-    note: &mut Note,
-) -> Result<Answer, Fault> {
-    let mut attempts_left = upstream.spec.retry.attempts;
-    let mut choice = Choice::new(upstream);
-    let mut stay: Option<&Endpoint> = None;
-    loop {
-        let (target, fresh) = match stay.take() {
-            Some(target) => (target, true),
-            None => {
-                let picked = choice.next().ok_or(Fault::UNAVAILABLE)?;
-                (picked.endpoint, picked.again)
+/// What is kept of a request that may be sent twice.
+fn keep(worker: &Worker, upstream: &CompiledUpstream, request: &mut Request<RequestBody>) -> Option<Kept> {
+    let retry = &upstream.spec.retry;
+    if retry.attempts == 0 || !upstream.retry.takes(request.method()) {
+        return None;
+    }
+    if matches!(request.body(), RequestBody::Empty) {
+        return Some(Kept { spare: worker.spares.of(request), replay: None });
+    }
+    let bytes_max = u64::from(retry.body_bytes_max);
+    if bytes_max == 0 || request.body().size_hint().lower() > bytes_max {
+        return None;
+    }
+    let spare = worker.spares.of(request);
+    let body = std::mem::replace(request.body_mut(), RequestBody::Empty);
+    let replay = Replay::of(body, usize::try_from(bytes_max).unwrap_or(0), &worker.kept_bytes);
+    *request.body_mut() = replay.clone().again()?;
+    Some(Kept { spare, replay: Some(replay) })
+}
+
+/// One request on its way through the targets of an upstream.
+struct Course<'a> {
+    worker: &'a Rc<Worker>,
+    upstream: &'a CompiledUpstream,
+    figures: &'a Figures,
+    times: Times,
+    connection: &'a Connection,
+    upload: Option<Rc<Progress>>,
+    kept: Option<Kept>,
+    /// The target that has it now.
+    at: Cell<Option<&'a Endpoint>>,
+}
+
+impl<'a> Course<'a> {
+    async fn run(&self, mut request: Request<RequestBody>, note: &mut Note) -> Result<Answer, Fault> {
+        let mut retries = 0;
+        let mut choice = Choice::new(self.upstream);
+        let mut stay: Option<&Endpoint> = None;
+        // The targets whose idle connections are not to be trusted.
+        let mut broken = SmallVec::<[u64; 4]>::new();
+        loop {
+            let (target, fresh) = match stay.take() {
+                Some(target) => (target, true),
+                None => {
+                    let picked = choice.next().ok_or(Fault::UNAVAILABLE)?;
+                    (picked.endpoint, picked.again && broken.contains(&picked.endpoint.state.id))
+                }
+            };
+            let attempted = self.attempt(target, fresh, request, note).await;
+            let is_left = retries < self.upstream.spec.retry.attempts;
+            let has_others = choice.has_untried();
+            match attempted {
+                Ok(answer) => {
+                    let again = if is_left { self.answered(&answer, retries, has_others) } else { None };
+                    let Some((wait, next)) = again else { return Ok(answer) };
+                    answer.throw_away();
+                    self.retried(Why::Status, wait).await;
+                    request = next;
+                }
+                Err(mut failed) if failed.reused && self.has_again(&failed) => {
+                    // Not the target's fault: it may close what is idle at any time. Once more, on a new connection.
+                    stay = Some(target);
+                    self.worker.metrics.retries.add(1);
+                    request = self.again(&mut failed).ok_or(failed.fault)?;
+                    continue;
+                }
+                Err(mut failed) => {
+                    broken.push(target.state.id);
+                    let wait = if is_left { self.failed(&failed, retries, has_others) } else { None };
+                    let Some(wait) = wait else { return Err(failed.fault) };
+                    request = self.again(&mut failed).ok_or(failed.fault)?;
+                    self.retried(failed.why, wait).await;
+                }
             }
-        };
+            retries += 1;
+        }
+    }
+
+    /// Sends the request to this target, for as long as an attempt may take, and judges the target by what comes of it.
+    async fn attempt(
+        &self,
+        target: &'a Endpoint,
+        fresh: bool,
+        request: Request<RequestBody>,
+        note: &mut Note,
+    ) -> Result<Answer, Failed> {
+        let Self { worker, upstream, .. } = self;
+        self.at.set(Some(target));
+        self.figures.attempts.add(1);
         note.attempt(&upstream.name, &target.label);
         let mut load = Load::begin(&upstream.spec.balance, target);
-        let attempted = attempt(worker, upstream, target, connection, request, fresh).await;
+        let attempting = attempt(worker, upstream, target, self.connection, request, fresh);
+        let attempted = match self.times.attempt {
+            None => attempting.await,
+            Some(limit) => match worker.deadlines.within(limit, attempting).await {
+                Some(attempted) => attempted,
+                None => {
+                    let why = if self.is_sent() { Why::Timeout } else { Why::Client };
+                    Err(Failed { fault: Fault::TIMEOUT, unsent: None, why, reused: false })
+                }
+            },
+        };
         note.attempted();
-        let failed = match attempted {
+        match attempted {
             Ok(mut answer) => {
                 match answer.response.status() {
                     StatusCode::BAD_GATEWAY
                     | StatusCode::SERVICE_UNAVAILABLE
                     | StatusCode::GATEWAY_TIMEOUT => {
                         load.failed();
-                        blame(worker, upstream, target);
+                        self.blame(target);
                     }
                     _ => {
                         load.answered();
@@ -89,33 +238,113 @@ async fn try_targets(
                     }
                 }
                 answer.lease.load = load;
-                return Ok(answer);
+                Ok(answer)
             }
-            Err(failed) => failed,
-        };
-        let safe = failed.unsent.is_some() || (failed.again && spare.is_some());
-        if failed.reused && safe {
-            // Not the target's fault: it may close what is idle at any time. Once more, on a new connection.
-            stay = Some(target);
-        } else if failed.blame {
-            load.failed();
-            blame(worker, upstream, target);
+            Err(failed) => {
+                if failed.why == Why::Overflow {
+                    self.figures.overflows.add(1);
+                } else if failed.why.is_to_blame() && !(failed.reused && self.has_again(&failed)) {
+                    load.failed();
+                    self.blame(target);
+                }
+                Err(failed)
+            }
         }
-        if !safe || (stay.is_none() && attempts_left == 0) {
-            return Err(failed.fault);
-        }
-        request = failed.unsent.or_else(|| spare?.request()).ok_or(failed.fault)?;
-        if stay.is_none() {
-            attempts_left -= 1;
-        }
-        worker.metrics.retries.add(1);
     }
-}
 
-fn blame(worker: &Worker, upstream: &CompiledUpstream, target: &Endpoint) {
-    worker.metrics.upstream_failures.add(1);
-    if health::failed(&target.state, &upstream.spec.health.passive) {
-        worker.metrics.ejections.add(1);
-        tracing::warn!(upstream = %upstream.name, target = %target.label, "a target is ejected");
+    /// Whether the target has all of the request, so that it is its turn.
+    fn is_sent(&self) -> bool {
+        self.upload.as_ref().is_none_or(|upload| upload.ended_at_ms().is_some())
+    }
+
+    /// The time for all of it is over.
+    fn overdue(&self) {
+        if let Some(target) = self.at.get()
+            && self.is_sent()
+        {
+            self.blame(target);
+        }
+    }
+
+    /// Whether there is a request to be sent once more.
+    fn has_again(&self, failed: &Failed) -> bool {
+        failed.unsent.is_some() || self.kept.as_ref().is_some_and(Kept::is_whole)
+    }
+
+    fn again(&self, failed: &mut Failed) -> Option<Request<RequestBody>> {
+        failed.unsent.take().or_else(|| self.kept.as_ref()?.request())
+    }
+
+    /// How long to wait before the attempt is made again; none if it is not to be.
+    fn failed(&self, failed: &Failed, retries: u32, has_others: bool) -> Option<Duration> {
+        if !self.has_again(failed) || !self.upstream.retry.takes_failure(failed.why) {
+            return None;
+        }
+        // What was not sent is no load for anyone, and another target knows nothing of it.
+        let is_free = failed.unsent.is_some();
+        let wait = if is_free && has_others {
+            Duration::ZERO
+        } else {
+            retry::wait(&self.upstream.spec.retry.backoff, retries)
+        };
+        (self.is_in_time(wait) && (is_free || self.is_affordable())).then_some(wait)
+    }
+
+    /// The request once more and how long to wait before; none if this answer is the one that counts.
+    fn answered(
+        &self,
+        answer: &Answer,
+        retries: u32,
+        has_others: bool,
+    ) -> Option<(Duration, Request<RequestBody>)> {
+        let response = &answer.response;
+        let kept = self.kept.as_ref().filter(|kept| kept.is_whole())?;
+        if !self.upstream.retry.takes_answer(response.status()) {
+            return None;
+        }
+        let backoff = &self.upstream.spec.retry.backoff;
+        let mut wait = retry::wait(backoff, retries);
+        if !has_others && let Some(asked) = retry::retry_after(response.headers(), SystemTime::now()) {
+            if asked > backoff.max {
+                return None;
+            }
+            wait = wait.max(asked);
+        }
+        let next = (self.is_in_time(wait) && self.is_affordable()).then(|| kept.request())??;
+        Some((wait, next))
+    }
+
+    fn is_in_time(&self, wait: Duration) -> bool {
+        let begin_ms = timer::now_ms().saturating_add(timer::millis(wait));
+        self.times.end_ms.is_none_or(|end_ms| begin_ms < end_ms)
+    }
+
+    /// Takes a retry's worth from the budget.
+    fn is_affordable(&self) -> bool {
+        let state = &self.upstream.state;
+        let requests = state.figures.sum(|figures| figures.requests.get());
+        let affordable = state.budget.take(&self.upstream.spec.retry.budget, requests, timer::now_ms());
+        if !affordable {
+            self.figures.retries_refused.add(1);
+        }
+        affordable
+    }
+
+    async fn retried(&self, why: Why, wait: Duration) {
+        self.worker.metrics.retries.add(1);
+        self.figures.retried(why);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn blame(&self, target: &Endpoint) {
+        self.worker.metrics.upstream_failures.add(1);
+        self.figures.failures.add(1);
+        if health::failed(&target.state, &self.upstream.spec.health.passive) {
+            self.worker.metrics.ejections.add(1);
+            self.figures.ejections.add(1);
+            tracing::warn!(upstream = %self.upstream.name, target = %target.label, "a target is ejected");
+        }
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     plan::Plan,
     settings::{Limit, Settings},
     timer::{self, Deadlines},
-    upstream::{self, http2::Local, pool::Pools, resolve::Resolver, spare::Spares},
+    upstream::{self, http2::Local, pool::Pools, replay::KeptBytes, resolve::Resolver, spare::Spares},
 };
 
 /// The most headers that hyper takes unless told.
@@ -71,6 +71,8 @@ pub(crate) enum Phase {
 
 /// One worker's own.
 pub(crate) struct Worker {
+    /// Which of the workers it is, from 0.
+    pub(crate) number: usize,
     pub(crate) settings: Arc<Settings>,
     pub(crate) server: server::Builder,
     pub(crate) client: client::Builder,
@@ -79,6 +81,7 @@ pub(crate) struct Worker {
     pub(crate) pools: Pools,
     pub(crate) resolver: Rc<Resolver>,
     pub(crate) spares: Spares,
+    pub(crate) kept_bytes: KeptBytes,
     pub(crate) ids: RequestIds,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access: Option<access::Log>,
@@ -119,7 +122,7 @@ impl Drop for OpenTunnel {
 }
 
 impl Worker {
-    fn new(shared: Shared, metrics: Arc<Metrics>) -> Self {
+    fn new(number: usize, shared: Shared, metrics: Arc<Metrics>) -> Self {
         let limits = &shared.settings.limits;
         let mut server = server::Builder::new();
         // Time limits are the connection's own (see `Connection::sweep`): cheaper than a timer for each head.
@@ -138,6 +141,7 @@ impl Worker {
         let json = shared.settings.access_log.as_ref().is_some_and(|log| log.json);
         let access = shared.access.clone().map(|writer| access::Log::new(json, writer, metrics.clone()));
         Self {
+            number,
             settings: shared.settings.clone(),
             server,
             client,
@@ -146,6 +150,7 @@ impl Worker {
             pools: Pools::new(limits),
             resolver: Rc::default(),
             spares: Spares::default(),
+            kept_bytes: KeptBytes::default(),
             ids: RequestIds::new(),
             metrics,
             access,
@@ -327,7 +332,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Runs a worker on this thread, to its end.
-pub(crate) fn run(shared: Shared, metrics: Arc<Metrics>, listener: std::net::TcpListener) -> io::Result<()> {
+pub(crate) fn run(
+    number: usize,
+    shared: Shared,
+    metrics: Arc<Metrics>,
+    listener: std::net::TcpListener,
+) -> io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
     let tasks = tokio::task::LocalSet::new();
@@ -335,7 +345,7 @@ pub(crate) fn run(shared: Shared, metrics: Arc<Metrics>, listener: std::net::Tcp
         let listener = TcpListener::from_std(listener)?;
         timer::refresh();
         let mut phase = shared.phase.clone();
-        let worker = Rc::new(Worker::new(shared, metrics));
+        let worker = Rc::new(Worker::new(number, shared, metrics));
         let serving = async {
             worker.accept(listener, &mut phase).await;
             worker.finish(&mut phase).await;

@@ -1,6 +1,6 @@
 //! A route: which requests it takes, what is done to them, and where they go.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -31,6 +31,9 @@ pub struct Route {
     /// Changes to the response before it is sent.
     #[serde(default, skip_serializing_if = "is_default")]
     pub response: Rare<ResponseChanges>,
+    /// How long forwarding may take, where that is not as the upstream says.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeout: Rare<RouteTimeout>,
     /// Forward to this upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<Name>,
@@ -143,6 +146,22 @@ impl Blank for RequestChanges {
 
 impl Blank for ResponseChanges {
     const BLANK: &'static Self = &Self { headers: HeaderChanges::NONE };
+}
+
+/// How long forwarding may take (Gateway API, HTTPRouteTimeouts). What is not given is as the upstream says; 0s is no limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouteTimeout {
+    /// The whole exchange with its attempts, in place of the upstream's `timeout.total`.
+    #[serde(with = "crate::duration::optional", skip_serializing_if = "Option::is_none")]
+    pub request: Option<Duration>,
+    /// One attempt, in place of the upstream's `timeout.attempt`; `backendRequest` in the Gateway API.
+    #[serde(with = "crate::duration::optional", skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Duration>,
+}
+
+impl Blank for RouteTimeout {
+    const BLANK: &'static Self = &Self { request: None, attempt: None };
 }
 
 /// Changes to headers, in this order: remove, set, add.

@@ -1,7 +1,9 @@
 //! An upstream: a named pool of targets and how it is used.
 
 mod balance;
+mod condition;
 mod health;
+mod limits;
 mod protocol;
 mod proxy_protocol;
 mod retry;
@@ -11,10 +13,12 @@ mod tls;
 use serde::{Deserialize, Serialize};
 
 pub use balance::Balance;
+pub use condition::Condition;
 pub use health::{Health, Passive};
+pub use limits::Limits;
 pub use protocol::Protocol;
 pub use proxy_protocol::ProxyProtocol;
-pub use retry::Retry;
+pub use retry::{Backoff, Budget, Retry};
 pub use timeout::Timeout;
 pub use tls::{SniFrom, TlsVersion, UpstreamTls};
 
@@ -44,6 +48,13 @@ pub struct Upstream {
     /// Tells targets by the PROXY protocol for whom a connection is made, which is then used for one client connection alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// How much it is asked for at once.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: Limits,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// One address in a pool.

@@ -8,7 +8,10 @@ use super::{
     endpoint::{Endpoint, Endpoints},
     transport::Transport,
 };
-use crate::state::UpstreamState;
+use crate::{
+    state::UpstreamState,
+    upstream::{breaker::Connections, retry::Rule},
+};
 
 /// An upstream, ready to be forwarded to.
 #[derive(Debug)]
@@ -23,6 +26,10 @@ pub struct CompiledUpstream {
     pub endpoints: Endpoints,
     /// What outlives this Plan.
     pub state: Arc<UpstreamState>,
+    /// What is tried again.
+    pub(crate) retry: Rule,
+    /// The connections to it, where they are limited.
+    pub(crate) connections: Option<Arc<Connections>>,
 }
 
 /// Where a target is.
@@ -80,8 +87,16 @@ impl CompiledUpstream {
             }
         };
         let state = old.map_or_else(Arc::default, |old| old.state.clone());
-        let endpoints = Endpoints::new(endpoints);
-        Ok(Self { name: name.clone(), spec: spec.clone(), transport, endpoints, state })
+        let connections = old.and_then(|old| old.connections.as_ref());
+        Ok(Self {
+            name: name.clone(),
+            spec: spec.clone(),
+            transport,
+            endpoints: Endpoints::new(endpoints),
+            state,
+            retry: Rule::of(&spec.retry),
+            connections: Connections::under(spec.limits.connections, connections),
+        })
     }
 }
 

@@ -3,13 +3,13 @@
 use std::{rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use futures::future::Either;
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{Request, StatusCode};
 
 use super::{
-    connect::{Offer, connect},
+    Answer, breaker,
     http2::{self, Undone},
     pool::{Lease, Wire},
+    retry::Why,
     shared::{self, Slot},
     stream::HeldUp,
 };
@@ -23,29 +23,15 @@ use crate::{
     worker::Worker,
 };
 
-/// What a target answered, and the connection on which the rest of it comes.
-pub(crate) struct Answer {
-    pub(crate) response: Response<Incoming>,
-    pub(crate) lease: Lease,
-}
-
 /// An attempt that came to nothing.
 pub(super) struct Failed {
     pub(super) fault: Fault,
     /// The request, if no byte of it was sent.
     pub(super) unsent: Option<Request<RequestBody>>,
-    /// Whether the target is at fault, and not the client.
-    pub(super) blame: bool,
-    /// Whether it may be tried again.
-    pub(super) again: bool,
+    /// Why.
+    pub(super) why: Why,
     /// Whether the connection had been used before: it may just have been closed for being idle.
     pub(super) reused: bool,
-}
-
-impl Failed {
-    fn unsent(fault: Fault, request: Request<RequestBody>) -> Self {
-        Self { fault, unsent: Some(request), blame: true, again: true, reused: false }
-    }
 }
 
 /// Sends the request to this target; on a connection that is new if `fresh`.
@@ -63,22 +49,20 @@ pub(super) async fn attempt(
     let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
     let obtained = match (upstream.transport.protocols, is_upgrade) {
         (Protocols::Http1, _) | (Protocols::Both, true) => {
-            match if fresh { None } else { pool.take(whose.as_deref()) } {
-                Some(link) => Some((Wire::Own(link), true)),
-                None => {
-                    let connecting = connect(worker, upstream, target, &pool, whose, Offer::Http1);
-                    connecting.await.map(|wire| (wire, false))
-                }
-            }
+            breaker::obtain(worker, upstream, target, &pool, whose, fresh).await
         }
         (Protocols::Http2, true) => {
             let fault = Fault::NO_UPGRADE;
-            return Err(Failed { fault, unsent: None, blame: false, again: false, reused: false });
+            return Err(Failed { fault, unsent: None, why: Why::Client, reused: false });
         }
         (_, false) => Box::pin(shared::obtain(worker, upstream, target, &pool, whose, fresh)).await,
     };
-    let Some((mut wire, reused)) = obtained else {
-        return Err(Failed::unsent(Fault::BAD_GATEWAY, request));
+    let (mut wire, reused) = match obtained {
+        Ok(obtained) => obtained,
+        Err(why) => {
+            let fault = if why == Why::Overflow { Fault::OVERFLOW } else { Fault::BAD_GATEWAY };
+            return Err(Failed { fault, unsent: Some(request), why, reused: false });
+        }
     };
     let upload = request.body().progress();
     let (sending, held_up, spare) = match &mut wire {
@@ -116,13 +100,7 @@ pub(super) async fn attempt(
         if passed >= limit {
             lease.slot().into_iter().for_each(Slot::was_late);
             lease.discard();
-            return Err(Failed {
-                fault: Fault::TIMEOUT,
-                unsent: None,
-                blame: true,
-                again: false,
-                reused: false,
-            });
+            return Err(Failed { fault: Fault::TIMEOUT, unsent: None, why: Why::Timeout, reused: false });
         }
         wait = limit.saturating_sub(passed);
     };
@@ -134,7 +112,7 @@ pub(super) async fn attempt(
             if (switches && !is_upgrade) || headers::badly_framed(response.headers()) {
                 lease.discard();
                 let fault = Fault::BAD_GATEWAY;
-                return Err(Failed { fault, unsent: None, blame: true, again: false, reused: false });
+                return Err(Failed { fault, unsent: None, why: Why::Nonsense, reused: false });
             }
             if headers::says_more_than_there_is(response.status(), response.headers()) {
                 lease.end_connection();
@@ -167,13 +145,12 @@ pub(super) async fn attempt(
         return Err(Failed {
             fault: Fault::bad_request(detail),
             unsent: None,
-            blame: false,
-            again: false,
+            why: Why::Client,
             reused: false,
         });
     }
     tracing::debug!(upstream = %upstream.name, target = %target.label, %error, reused, "an attempt failed");
-    Err(Failed { fault: Fault::BAD_GATEWAY, unsent, blame: true, again: true, reused })
+    Err(Failed { fault: Fault::BAD_GATEWAY, unsent, why: Why::Reset, reused })
 }
 
 /// Since when the target has taken nothing of a body of which there is more; 0 if it is the client's turn.

@@ -59,6 +59,11 @@ impl<'u> Choice<'u> {
         Some(Picked { endpoint: &endpoints[at], again })
     }
 
+    /// Whether there is an endpoint that was not tried.
+    pub(crate) fn has_untried(&self) -> bool {
+        self.tried.len() < self.upstream.endpoints.all().len()
+    }
+
     /// What the strategy draws of those that will do.
     fn draw(&self, will_do: impl Fn(usize) -> bool) -> Option<usize> {
         let (endpoints, draw) = (self.upstream.endpoints.all(), self.upstream.endpoints.draw());

@@ -13,9 +13,11 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     announce,
+    breaker::Counted,
     http2::STREAMS_MAX,
     pool::{Link, Pool, Whose, Wire},
     response_head::HeadGuard,
+    retry::Why,
     shared::Shared,
     stream::{HeldUp, Stream},
 };
@@ -99,23 +101,24 @@ impl Unconnected {
     }
 }
 
-/// A new connection to this target, for these alone if they are given, within the upstream's time for that. None if it can't
-/// be had, which is told here.
+/// A new connection to this target, for these alone if they are given, within the upstream's time for that, counted as
+/// such until it ends. Why it can't be had is told here.
 pub(super) async fn connect(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
     target: &Endpoint,
     pool: &Pool,
     whose: Option<Box<Whose>>,
+    counted: Option<Rc<Counted>>,
     offer: Offer,
-) -> Option<Wire> {
+) -> Result<Wire, Why> {
     // Large, and rare beside the requests that it would make large.
-    let connecting = Box::pin(try_to(worker, upstream, target, pool, whose, offer));
+    let connecting = Box::pin(try_to(worker, upstream, target, pool, whose, counted, offer));
     let limit = upstream.spec.timeout.connect;
     let error = match worker.deadlines.within(limit, connecting).await.unwrap_or(Err(Unconnected::Late)) {
         Ok(wire) => {
             worker.metrics.upstream_connections_total.add(1);
-            return Some(wire);
+            return Ok(wire);
         }
         Err(error) => error,
     };
@@ -126,7 +129,7 @@ pub(super) async fn connect(
     } else {
         tracing::debug!(%upstream, %target, %error, "a target can't be connected to");
     }
-    None
+    Err(Why::Connect)
 }
 
 async fn try_to(
@@ -135,6 +138,7 @@ async fn try_to(
     target: &Endpoint,
     pool: &Pool,
     whose: Option<Box<Whose>>,
+    counted: Option<Rc<Counted>>,
     offer: Offer,
 ) -> Result<Wire, Unconnected> {
     let address: SocketAddr = match &target.host {
@@ -151,9 +155,9 @@ async fn try_to(
     let only_http2 = upstream.transport.protocols == Protocols::Http2;
     let Some(tls) = &upstream.transport.tls else {
         return if only_http2 {
-            http2(worker, stream, pool, whose).await
+            http2(worker, stream, pool, whose, counted).await
         } else {
-            http1(worker, stream, held_up, whose).await
+            http1(worker, stream, held_up, whose, counted).await
         };
     };
     let name = name(tls, target, whose.as_deref()).ok_or(Unconnected::Nameless)?;
@@ -161,9 +165,9 @@ async fn try_to(
     let connecting = TlsConnector::from(config.clone()).connect(name, stream);
     let stream = connecting.await.map_err(Unconnected::of_handshake)?;
     match stream.get_ref().1.alpn_protocol() {
-        Some(transport::HTTP2) => http2(worker, stream, pool, whose).await,
+        Some(transport::HTTP2) => http2(worker, stream, pool, whose, counted).await,
         _ if only_http2 => Err(Unconnected::NoHttp2),
-        _ => http1(worker, stream, held_up, whose).await,
+        _ => http1(worker, stream, held_up, whose, counted).await,
     }
 }
 
@@ -188,6 +192,7 @@ async fn http1<S>(
     stream: S,
     held_up: HeldUp,
     whose: Option<Box<Whose>>,
+    counted: Option<Rc<Counted>>,
 ) -> Result<Wire, Unconnected>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -196,12 +201,14 @@ where
     let handshake = worker.client.handshake(TokioIo::new(stream));
     let (sender, connection) = handshake.await.map_err(Unconnected::Http)?;
     // Its failure is told to the exchange that uses it; idle, it is just gone from the pool.
+    let open = counted.clone();
     let task = tokio::task::spawn_local(async move {
+        let _open = open;
         if let Err(error) = connection.with_upgrades().await {
             tracing::trace!(%error, "a connection to a target ended early");
         }
     });
-    Ok(Wire::Own(Link { sender, task, held_up, awaited, whose }))
+    Ok(Wire::Own(Link { sender, task, held_up, awaited, whose, counted }))
 }
 
 async fn http2<S>(
@@ -209,6 +216,7 @@ async fn http2<S>(
     stream: S,
     pool: &Pool,
     whose: Option<Box<Whose>>,
+    counted: Option<Rc<Counted>>,
 ) -> Result<Wire, Unconnected>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -220,6 +228,7 @@ where
     let (sender, connection) = handshake.await.map_err(Unconnected::Http)?;
     let told = streams_max.clone();
     tokio::task::spawn_local(async move {
+        let _open = counted;
         let mut connection = pin!(connection);
         let ended = std::future::poll_fn(|cx| {
             let polled = connection.as_mut().poll(cx);

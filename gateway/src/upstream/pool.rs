@@ -9,10 +9,11 @@ use std::{
 };
 
 use hyper::client::conn::http1::SendRequest;
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{
     balance::Load,
+    breaker::Counted,
     response_head::Awaited,
     shared::{Shares, Slot},
     stream::HeldUp,
@@ -28,6 +29,9 @@ const UPLOAD_WAIT: Duration = Duration::from_secs(2);
 /// How often a worker tells why there is no connection to a target, in milliseconds.
 const TOLD_MS: u64 = 10_000;
 
+/// One in so many connections is given up for those who wait for it elsewhere, though somebody waits here.
+const FAIR: u32 = 16;
+
 /// A connection to a target, of which one request has the use.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -41,6 +45,20 @@ pub(crate) struct Link {
     pub(crate) awaited: Awaited,
     /// Whose requests it is for; none if for any.
     pub(crate) whose: Option<Box<Whose>>,
+    /// Its place among the connections of an upstream that limits them.
+    pub(crate) counted: Option<Rc<Counted>>,
+}
+
+impl Link {
+    /// Closes it at once: left to itself it would first write what its target does not take.
+    pub(crate) fn close(self) {
+        self.task.abort();
+    }
+
+    /// Whether somebody waits for a connection who can't have this one.
+    fn is_wanted(&self, waiting_here: u32) -> bool {
+        self.counted.as_ref().is_some_and(|counted| counted.is_wanted(waiting_here))
+    }
 }
 
 /// A connection to a target, for one request.
@@ -77,6 +95,12 @@ pub(crate) struct Pool {
     pub(super) shares: Shares,
     /// When somebody was last told why there is no connection.
     told_at_ms: Cell<u64>,
+    /// How many requests of this worker wait for a connection to this target.
+    pub(crate) waiting: Cell<u32>,
+    /// Tells one of them that there is an idle one.
+    pub(crate) returned: Notify,
+    /// How many were given back.
+    given: Cell<u32>,
 }
 
 #[derive(Debug)]
@@ -104,6 +128,9 @@ impl Pools {
             idle_max: self.idle_max,
             shares: Shares::default(),
             told_at_ms: Cell::new(0),
+            waiting: Cell::new(0),
+            returned: Notify::new(),
+            given: Cell::new(0),
         });
         self.by_target.borrow_mut().insert((target, transport), pool.clone());
         pool
@@ -115,7 +142,9 @@ impl Pools {
         self.by_target.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
             idle.retain(|idle| {
-                !idle.link.sender.is_closed() && now.saturating_sub(idle.since_ms) <= self.idle_ms_max
+                !idle.link.sender.is_closed()
+                    && now.saturating_sub(idle.since_ms) <= self.idle_ms_max
+                    && !idle.link.is_wanted(pool.waiting.get())
             });
             pool.shares.sweep(now, self.idle_ms_max);
             !idle.is_empty() || !pool.shares.is_empty() || Rc::strong_count(pool) > 1
@@ -153,6 +182,12 @@ impl Pool {
     }
 
     fn give(&self, link: Link) {
+        let (waiting, given) = (self.waiting.get(), self.given.get().wrapping_add(1));
+        self.given.set(given);
+        // Those who wait here go first, so that connections are used again, but not always.
+        if link.is_wanted(waiting) && (waiting == 0 || given.is_multiple_of(FAIR)) {
+            return link.close();
+        }
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= self.idle_max && link.whose.is_some() {
             // For those who come next it may be of no use; that it is there says that these come now.
@@ -160,6 +195,9 @@ impl Pool {
         }
         if idle.len() < self.idle_max {
             idle.push(Idle { link, since_ms: timer::now_ms() });
+        }
+        if waiting > 0 {
+            self.returned.notify_one();
         }
     }
 }
@@ -193,17 +231,21 @@ impl Lease {
         }
     }
 
-    /// Closes the connection at once, if no others are on it: left to itself it would first write what its target does not take.
+    /// Closes the connection at once, if no others are on it.
     pub(crate) fn discard(mut self) {
         if let Some((Wire::Own(link), _)) = self.connection.take() {
-            link.task.abort();
+            link.close();
         }
     }
 
-    /// Leaves the connection to the tunnel that it becomes, which is its target's load for as long as it is open.
-    pub(crate) fn hand_over(mut self) -> Load {
-        self.connection = None;
-        std::mem::take(&mut self.load)
+    /// Leaves the connection to the tunnel that it becomes, which is its target's load, and one of the connections that there
+    /// may be, for as long as it is open.
+    pub(crate) fn hand_over(mut self) -> (Load, Option<Rc<Counted>>) {
+        let counted = match self.connection.take() {
+            Some((Wire::Own(link), _)) => link.counted,
+            _ => None,
+        };
+        (std::mem::take(&mut self.load), counted)
     }
 }
 
@@ -230,7 +272,7 @@ async fn come_back(mut link: Link, pool: Rc<Pool>, upload: Option<Rc<Progress>>)
         match tokio::time::timeout(UPLOAD_WAIT, link.sender.ready()).await {
             Ok(Ok(())) => return pool.give(link),
             Ok(Err(_)) => return,
-            Err(_) if before == upload.as_ref().map(|upload| upload.bytes()) => return link.task.abort(),
+            Err(_) if before == upload.as_ref().map(|upload| upload.bytes()) => return link.close(),
             Err(_) => {}
         }
     }

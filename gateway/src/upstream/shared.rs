@@ -13,9 +13,11 @@ use hyper::{
 use tokio::sync::Notify;
 
 use super::{
+    breaker,
     connect::{Offer, connect},
     http2::STREAMS_MAX,
     pool::{Pool, Whose, Wire},
+    retry::Why,
 };
 use crate::{plan::CompiledUpstream, plan::endpoint::Endpoint, timer, upload::RequestBody, worker::Worker};
 
@@ -129,7 +131,8 @@ pub(crate) struct Shares {
 struct Opening {
     whose: Option<Box<Whose>>,
     waiting: Cell<usize>,
-    failed: Cell<bool>,
+    /// Why it came to nothing.
+    failed: Cell<Option<Why>>,
     over: Notify,
 }
 
@@ -199,7 +202,7 @@ impl Shares {
         let opening = Rc::new(Opening {
             whose: whose.cloned().map(Box::new),
             waiting: Cell::new(0),
-            failed: Cell::new(false),
+            failed: Cell::new(None),
             over: Notify::new(),
         });
         self.openings.borrow_mut().push(opening.clone());
@@ -208,16 +211,16 @@ impl Shares {
 }
 
 impl Opening {
-    /// Waits for its end; false if it came to nothing.
-    async fn wait(&self) -> bool {
+    /// Waits for its end, or says why it came to nothing.
+    async fn wait(&self) -> Result<(), Why> {
         self.waiting.set(self.waiting.get() + 1);
         self.over.notified().await;
-        !self.failed.get()
+        self.failed.get().map_or(Ok(()), Err)
     }
 }
 
 /// A connection to a target that may speak HTTP/2, and whether it was there before: a place on one that others use, or an idle
-/// one of HTTP/1.1 unless it is to be `fresh`, or one that is being made, or a new one. None if none can be had.
+/// one of HTTP/1.1 unless it is to be `fresh`, or one that is being made, or a new one.
 pub(super) async fn obtain(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
@@ -225,39 +228,42 @@ pub(super) async fn obtain(
     pool: &Pool,
     whose: Option<Box<Whose>>,
     fresh: bool,
-) -> Option<(Wire, bool)> {
+) -> Result<(Wire, bool), Why> {
     let shares = &pool.shares;
     loop {
         if let Some(slot) = shares.take(whose.as_deref()) {
-            return Some((Wire::Shared(slot), !fresh));
+            return Ok((Wire::Shared(slot), !fresh));
         }
         if !fresh && let Some(link) = pool.take(whose.as_deref()) {
-            return Some((Wire::Own(link), true));
+            return Ok((Wire::Own(link), true));
         }
         if shares.speaks_http1.get() {
-            let wire = connect(worker, upstream, target, pool, whose, Offer::All).await?;
-            shares.speaks_http1.set(matches!(wire, Wire::Own(_)));
-            return Some((keep(shares, wire), false));
+            let wire = open(worker, upstream, target, pool, whose).await?;
+            return Ok((wire, false));
         }
         let Some(opening) = shares.opening(whose.as_deref()) else {
             let ends = shares.open(whose.as_deref());
-            let Some(wire) = connect(worker, upstream, target, pool, whose, Offer::All).await else {
-                ends.1.failed.set(true);
-                return None;
-            };
-            shares.speaks_http1.set(matches!(wire, Wire::Own(_)));
-            return Some((keep(shares, wire), false));
+            let opened = open(worker, upstream, target, pool, whose).await;
+            ends.1.failed.set(opened.as_ref().err().copied());
+            return opened.map(|wire| (wire, false));
         };
-        if !opening.wait().await {
-            return None;
-        }
+        opening.wait().await?;
     }
 }
 
-/// Has others use the connection too, if they can.
-fn keep(shares: &Shares, wire: Wire) -> Wire {
+/// A new connection, which others use too if they can.
+async fn open(
+    worker: &Rc<Worker>,
+    upstream: &CompiledUpstream,
+    target: &Endpoint,
+    pool: &Pool,
+    whose: Option<Box<Whose>>,
+) -> Result<Wire, Why> {
+    let counted = breaker::place(worker, upstream, pool).await?;
+    let wire = connect(worker, upstream, target, pool, whose, counted, Offer::All).await?;
+    pool.shares.speaks_http1.set(matches!(wire, Wire::Own(_)));
     if let Wire::Shared(slot) = &wire {
-        shares.connections.borrow_mut().push(slot.on.clone());
+        pool.shares.connections.borrow_mut().push(slot.on.clone());
     }
-    wire
+    Ok(wire)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Notes, text};
+use super::{Notes, text, upstream::TOTAL_MAX};
 use crate::{
     Route,
     route::{HeaderChanges, Match, PathMatch, PathRewrite, Redirect, Respond, ValueMatch},
@@ -47,6 +47,11 @@ pub(super) fn check(route: &Route, notes: &mut Notes) {
         told("request.host", text::host(name), notes);
     }
     rewrite("request.path", route.request.path.as_ref(), route, notes);
+    for (place, timeout) in [("request", route.timeout.request), ("attempt", route.timeout.attempt)] {
+        if timeout.is_some_and(|timeout| timeout > TOTAL_MAX) {
+            notes.note(format!("timeout.{place}"), "must be at most 1d; 0s is no limit");
+        }
+    }
 }
 
 fn told(place: impl std::fmt::Display, result: Result<(), String>, notes: &mut Notes) {

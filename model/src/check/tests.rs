@@ -42,6 +42,13 @@ fn small() -> Config {
     config
 }
 
+/// An upstream with one target and these fields.
+fn with(fields: Value) -> Value {
+    let mut upstream = json!({"targets": [{"address": "a:1"}]});
+    upstream.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    upstream
+}
+
 #[test]
 fn an_upstream_is_checked() {
     let cases = [
@@ -59,6 +66,13 @@ fn an_upstream_is_checked() {
             json!({"targets": [{"address": "a:1"}], "timeout": {"response": "2h"}}),
             "upstreams.x.timeout.response",
         ),
+        (with(json!({"timeout": {"idle": "25h"}})), "upstreams.x.timeout.idle"),
+        (with(json!({"timeout": {"attempt": "2h"}})), "upstreams.x.timeout.attempt"),
+        (with(json!({"retry": {"methods": ["post"]}})), "upstreams.x.retry.methods[0]"),
+        (with(json!({"retry": {"budget": {"percent": 101}}})), "upstreams.x.retry.budget.percent"),
+        (with(json!({"retry": {"backoff": {"base": "1s"}}})), "upstreams.x.retry.backoff.base"),
+        (with(json!({"retry": {"body_bytes_max": 2_000_000}})), "upstreams.x.retry.body_bytes_max"),
+        (with(json!({"limits": {"connections": 1_000_001}})), "upstreams.x.limits.connections"),
         (json!({"targets": 7}), "upstreams.x"),
         (json!({"targets": [{"address": "a:1"}], "tls": {"sni": "10.0.0.1"}}), "upstreams.x.tls.sni"),
         (json!({"targets": [{"address": "a:1"}], "tls": {"sni": "A.example"}}), "upstreams.x.tls.sni"),
@@ -92,6 +106,7 @@ fn a_route_is_checked() {
         (json!({"upstream": "v"}), "routes.x.upstream"),
         (json!({"upstream": "u", "policies": ["q"]}), "routes.x.policies[0]"),
         (json!({"upstreams": [{"upstream": "u", "weight": 0}]}), "routes.x.upstreams"),
+        (json!({"upstream": "u", "timeout": {"request": "25h"}}), "routes.x.timeout.request"),
         (json!({"upstream": "u", "hosts": ["A.example"]}), "routes.x.hosts[0]"),
         (json!({"upstream": "u", "hosts": ["a.example:80"]}), "routes.x.hosts[0]"),
         (json!({"upstream": "u", "hosts": ["a.*.example"]}), "routes.x.hosts[0]"),

@@ -3,11 +3,21 @@
 use std::time::Duration;
 
 use super::{Notes, text, transport};
-use crate::Upstream;
+use crate::{
+    Upstream,
+    upstream::{Backoff, Limits, Retry, Timeout},
+};
 
 const TARGETS_MAX: usize = 1_000;
 const ATTEMPTS_MAX: u32 = 10;
+const LIST_MAX: usize = 32;
+const BODY_BYTES_MAX: u32 = 1 << 20;
+const MIN_PER_S_MAX: u32 = 10_000;
+const LIMIT_MAX: u32 = 1_000_000;
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+/// A day: of an exchange as a whole, and of silence in a stream.
+pub(super) const TOTAL_MAX: Duration = Duration::from_secs(86_400);
 const EJECT_MAX: Duration = Duration::from_secs(3_600);
 
 pub(super) fn check(upstream: &Upstream, notes: &mut Notes) {
@@ -30,17 +40,70 @@ pub(super) fn check(upstream: &Upstream, notes: &mut Notes) {
             notes.note(format!("targets[{at}].address"), format!("{:?} is there twice", target.address));
         }
     }
-    if upstream.retry.attempts > ATTEMPTS_MAX {
-        notes.note("retry.attempts", format!("is {}, and may be {ATTEMPTS_MAX}", upstream.retry.attempts));
-    }
-    for (place, timeout) in [("connect", upstream.timeout.connect), ("response", upstream.timeout.response)] {
-        if timeout.is_zero() || timeout > TIMEOUT_MAX {
-            notes.note(format!("timeout.{place}"), "must be from 1ms to 1h");
-        }
-    }
+    retry(&upstream.retry, notes);
+    timeout(&upstream.timeout, notes);
+    limits(&upstream.limits, notes);
     transport::check(upstream, notes);
     let eject = upstream.health.passive.eject;
     if eject.is_zero() || eject > EJECT_MAX {
         notes.note("health.passive.eject", "must be from 1ms to 1h");
+    }
+}
+
+fn retry(retry: &Retry, notes: &mut Notes) {
+    let mut at_most = |place: &str, have: u32, most: u32| {
+        if have > most {
+            notes.note(format!("retry.{place}"), format!("is {have}, and may be {most}"));
+        }
+    };
+    at_most("attempts", retry.attempts, ATTEMPTS_MAX);
+    at_most("body_bytes_max", retry.body_bytes_max, BODY_BYTES_MAX);
+    at_most("budget.percent", retry.budget.percent, 100);
+    at_most("budget.min_per_s", retry.budget.min_per_s, MIN_PER_S_MAX);
+    if retry.on.len() > LIST_MAX {
+        notes.note("retry.on", format!("has {}, and may have {LIST_MAX}", retry.on.len()));
+    }
+    if retry.methods.len() > LIST_MAX {
+        notes.note("retry.methods", format!("has {}, and may have {LIST_MAX}", retry.methods.len()));
+    }
+    for (at, method) in retry.methods.iter().enumerate() {
+        if let Err(error) = text::method(method) {
+            notes.note(format!("retry.methods[{at}]"), error);
+        }
+    }
+    let Backoff { base, max } = retry.backoff;
+    if max > BACKOFF_MAX {
+        notes.note("retry.backoff.max", "must be at most 1m");
+    }
+    if base > max {
+        notes.note("retry.backoff.base", "must not be above max");
+    }
+}
+
+fn timeout(timeout: &Timeout, notes: &mut Notes) {
+    for (place, timeout) in [("connect", timeout.connect), ("response", timeout.response)] {
+        if timeout.is_zero() || timeout > TIMEOUT_MAX {
+            notes.note(format!("timeout.{place}"), "must be from 1ms to 1h");
+        }
+    }
+    for (place, timeout, most) in [
+        ("attempt", timeout.attempt, TIMEOUT_MAX),
+        ("idle", timeout.idle, TOTAL_MAX),
+        ("total", timeout.total, TOTAL_MAX),
+    ] {
+        if timeout > most {
+            let most = crate::duration::format(most);
+            notes.note(format!("timeout.{place}"), format!("must be at most {most}; 0s is no limit"));
+        }
+    }
+}
+
+fn limits(limits: &Limits, notes: &mut Notes) {
+    for (place, limit) in
+        [("requests", limits.requests), ("connections", limits.connections), ("pending", limits.pending)]
+    {
+        if limit > LIMIT_MAX {
+            notes.note(format!("limits.{place}"), format!("is {limit}, and may be {LIMIT_MAX}"));
+        }
     }
 }

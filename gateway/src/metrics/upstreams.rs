@@ -1,0 +1,102 @@
+//! What the workers have counted of each upstream of the present Plan.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use prometheus::{
+    core::{Collector, Desc},
+    proto::{Metric, MetricFamily, MetricType},
+};
+
+use super::{counter, family};
+use crate::{
+    plan::{CompiledUpstream, Plan},
+    upstream::figures::{Figures, REASONS},
+};
+
+/// The most upstreams that have figures of their own; those of the rest are added up.
+const UPSTREAMS_MAX: usize = 1_000;
+/// The label of the rest, which is no name.
+const REST: &str = "(others)";
+
+type Read = fn(&Figures) -> u64;
+
+const COUNTERS: [(&str, &str, Read); 6] = [
+    ("phalanx_upstream_requests_total", "Requests to be forwarded, by upstream.", |f| f.requests.get()),
+    ("phalanx_upstream_attempts_total", "Attempts at targets, by upstream.", |f| f.attempts.get()),
+    (
+        "phalanx_upstream_attempt_failures_total",
+        "Attempts that failed by a target's fault, by upstream.",
+        |f| f.failures.get(),
+    ),
+    ("phalanx_upstream_retries_refused_total", "Retries that the budget did not allow, by upstream.", |f| {
+        f.retries_refused.get()
+    }),
+    ("phalanx_upstream_overflows_total", "Requests above an upstream's limits, by upstream.", |f| {
+        f.overflows.get()
+    }),
+    ("phalanx_upstream_ejections_total", "Targets taken out of use, by upstream.", |f| f.ejections.get()),
+];
+const RETRIES: (&str, &str) =
+    ("phalanx_upstream_retries_total", "Attempts after a request's first, by upstream and reason.");
+
+/// What the workers have counted of each upstream of the present Plan.
+pub(crate) struct UpstreamFigures {
+    plan: Arc<ArcSwap<Plan>>,
+    descs: Vec<Desc>,
+}
+
+impl UpstreamFigures {
+    pub(crate) fn new(plan: Arc<ArcSwap<Plan>>) -> Result<Self, prometheus::Error> {
+        let desc = |(name, help): (&str, &str), labels: &[&str]| {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new(name.into(), help.into(), labels, HashMap::new())
+        };
+        let mut descs = vec![desc(RETRIES, &["upstream", "reason"])?];
+        for (name, help, _) in COUNTERS {
+            descs.push(desc((name, help), &["upstream"])?);
+        }
+        Ok(Self { plan, descs })
+    }
+}
+
+/// The upstreams that ever had traffic, in the order of their names; some under the name that they have, the rest under
+/// one.
+fn used(plan: &Plan) -> Vec<(&str, Vec<&CompiledUpstream>)> {
+    let all = plan.config().upstreams.keys().filter_map(|name| plan.upstream(name));
+    let mut used = all.map(|upstream| &**upstream).filter(|upstream| upstream.state.figures.is_used());
+    let mut named: Vec<_> =
+        used.by_ref().take(UPSTREAMS_MAX).map(|upstream| (upstream.name.as_str(), vec![upstream])).collect();
+    let rest: Vec<_> = used.collect();
+    if !rest.is_empty() {
+        named.push((REST, rest));
+    }
+    named
+}
+
+fn sum(upstreams: &[&CompiledUpstream], read: impl Fn(&Figures) -> u64) -> u64 {
+    upstreams.iter().fold(0, |sum, upstream| sum.wrapping_add(upstream.state.figures.sum(&read)))
+}
+
+impl Collector for UpstreamFigures {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let plan = self.plan.load();
+        let used = used(&plan);
+        let mut families = Vec::with_capacity(self.descs.len());
+        for (name, help, read) in COUNTERS {
+            let metrics = used.iter().map(|(name, of)| counter(&[("upstream", name)], sum(of, read)));
+            families.push(family((name, help), MetricType::COUNTER, metrics.collect()));
+        }
+        let retries = used.iter().flat_map(|(name, of)| {
+            REASONS.iter().enumerate().map(move |(at, reason)| -> Metric {
+                counter(&[("upstream", name), ("reason", reason)], sum(of, |f| f.retries[at].get()))
+            })
+        });
+        families.push(family(RETRIES, MetricType::COUNTER, retries.collect()));
+        families
+    }
+}

@@ -1,0 +1,65 @@
+//! What is counted of each upstream: every worker for itself, and summed when somebody reads.
+
+use std::sync::OnceLock;
+
+use crate::metrics::Count;
+
+use super::retry::Why;
+
+/// The reasons of retries, as they are labelled.
+pub(crate) const REASONS: [&str; 4] = ["connect", "reset", "timeout", "status"];
+
+/// What one worker has counted of one upstream.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Figures {
+    /// Requests that were to be forwarded.
+    pub(crate) requests: Count,
+    /// Attempts at targets.
+    pub(crate) attempts: Count,
+    /// Attempts that failed by a fault of the target.
+    pub(crate) failures: Count,
+    /// Attempts after a request's first, by [`REASONS`].
+    pub(crate) retries: [Count; REASONS.len()],
+    /// Retries that the budget did not allow.
+    pub(crate) retries_refused: Count,
+    /// Requests that were refused because the upstream had as much to do as it may.
+    pub(crate) overflows: Count,
+    /// Targets taken out of use.
+    pub(crate) ejections: Count,
+}
+
+impl Figures {
+    /// A request is tried again for this reason.
+    pub(crate) fn retried(&self, why: Why) {
+        let at = match why {
+            Why::Connect => 0,
+            Why::Reset => 1,
+            Why::Timeout => 2,
+            Why::Status | Why::Nonsense | Why::Client | Why::Overflow => 3,
+        };
+        self.retries[at].add(1);
+    }
+}
+
+/// What all workers have counted of one upstream. Takes no memory before there is traffic.
+#[derive(Debug, Default)]
+pub(crate) struct ByWorker(OnceLock<Box<[Figures]>>);
+
+impl ByWorker {
+    /// Those of the worker of this number.
+    pub(crate) fn of(&self, worker: usize, workers: impl FnOnce() -> usize) -> &Figures {
+        let all = self.0.get_or_init(|| (0..workers().max(1)).map(|_| Figures::default()).collect());
+        &all[worker % all.len()]
+    }
+
+    /// All workers' together.
+    pub(crate) fn sum(&self, read: impl Fn(&Figures) -> u64) -> u64 {
+        self.0.get().into_iter().flatten().fold(0, |sum, figures| sum.wrapping_add(read(figures)))
+    }
+
+    /// Whether there ever was traffic.
+    pub(crate) fn is_used(&self) -> bool {
+        self.0.get().is_some()
+    }
+}

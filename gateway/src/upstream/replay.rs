@@ -1,0 +1,188 @@
+//! A request's body that is kept as it goes by, so that it can be sent once more from its beginning.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::{body::BodyError, upload::RequestBody};
+
+/// What all bodies that a worker keeps may take together, in bytes.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+
+/// How many bytes a worker keeps of bodies.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeptBytes(Rc<Cell<usize>>);
+
+/// A body, and what has come of it so far; kept whole up to a bound, and above it not at all.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    source: RefCell<Source>,
+    bytes_max: usize,
+    all: KeptBytes,
+    /// Which reading is the last; earlier ones are over.
+    reading: Cell<u32>,
+}
+
+#[derive(Debug)]
+struct Source {
+    body: RequestBody,
+    frames: Vec<Part>,
+    bytes: usize,
+    /// Whether all that has come is in `frames`.
+    is_whole: bool,
+    is_at_end: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Part {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+/// One reading of a body from its beginning.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    replay: Rc<Replay>,
+    number: u32,
+    next: usize,
+}
+
+impl Replay {
+    /// Keeps this body up to so many bytes.
+    pub(crate) fn of(body: RequestBody, bytes_max: usize, all: &KeptBytes) -> Rc<Self> {
+        let source = Source { body, frames: Vec::new(), bytes: 0, is_whole: true, is_at_end: false };
+        Rc::new(Self { source: source.into(), bytes_max, all: all.clone(), reading: Cell::new(0) })
+    }
+
+    /// The body from its beginning; none if that is not kept any more. A reading before this one is over.
+    pub(crate) fn again(self: Rc<Self>) -> Option<RequestBody> {
+        if !self.is_whole() {
+            return None;
+        }
+        let number = self.reading.get().wrapping_add(1);
+        self.reading.set(number);
+        if let Some(progress) = self.source.borrow().body.progress() {
+            progress.begin_again();
+        }
+        Some(RequestBody::Kept(Reading { replay: self, number, next: 0 }))
+    }
+
+    /// Whether all that has come is kept.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.source.borrow().is_whole
+    }
+}
+
+impl Source {
+    /// Keeps a part, or gives everything up if that would be too much.
+    fn keep(&mut self, part: Part, bytes_max: usize, all: &Cell<usize>) {
+        let more = match &part {
+            Part::Data(data) => data.len(),
+            Part::Trailers(trailers) => {
+                trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+            }
+        };
+        let bytes = self.bytes + more;
+        if bytes > bytes_max || all.get() + more > KEPT_BYTES_MAX {
+            self.give_up(all);
+        } else if self.is_whole {
+            self.bytes = bytes;
+            all.set(all.get() + more);
+            self.frames.push(part);
+        }
+    }
+
+    fn give_up(&mut self, all: &Cell<usize>) {
+        all.set(all.get() - self.bytes);
+        (self.bytes, self.is_whole, self.frames) = (0, false, Vec::new());
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        self.source.get_mut().give_up(&self.all.0);
+    }
+}
+
+impl Reading {
+    /// How far the body has come.
+    pub(crate) fn progress(&self) -> Option<Rc<crate::upload::Progress>> {
+        self.replay.source.borrow().body.progress()
+    }
+}
+
+impl Body for Reading {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let replay = &*this.replay;
+        if this.number != replay.reading.get() {
+            // Another attempt has the body now; nothing more is sent on this connection.
+            return Poll::Pending;
+        }
+        let source = &mut *replay.source.borrow_mut();
+        if let Some(part) = source.frames.get(this.next) {
+            this.next += 1;
+            let is_last =
+                this.next == source.frames.len() && (source.is_at_end || source.body.is_end_stream());
+            if is_last && let Some(progress) = source.body.progress() {
+                progress.end();
+            }
+            return Poll::Ready(Some(Ok(match part.clone() {
+                Part::Data(data) => Frame::data(data),
+                Part::Trailers(trailers) => Frame::trailers(trailers),
+            })));
+        }
+        if source.is_at_end {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut source.body).poll_frame(cx));
+        match &frame {
+            None => source.is_at_end = true,
+            Some(Ok(frame)) => {
+                let data = frame.data_ref().cloned().map(Part::Data);
+                let part = data.or_else(|| frame.trailers_ref().cloned().map(Part::Trailers));
+                if let Some(part) = part {
+                    source.keep(part, replay.bytes_max, &replay.all.0);
+                    this.next = source.frames.len();
+                }
+            }
+            // What the client did not send can't be sent again.
+            Some(Err(_)) => source.give_up(&replay.all.0),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let source = self.replay.source.borrow();
+        self.next >= source.frames.len() && (source.is_at_end || source.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let source = self.replay.source.borrow();
+        let rest = source.body.size_hint();
+        let ahead = source.frames.iter().skip(self.next).map(|part| match part {
+            Part::Data(data) => data.len() as u64,
+            Part::Trailers(_) => 0,
+        });
+        let ahead: u64 = ahead.sum();
+        let mut hint = SizeHint::new();
+        hint.set_lower(ahead + rest.lower());
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(ahead + upper);
+        }
+        hint
+    }
+}
