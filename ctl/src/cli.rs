@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::{
     client::Client,
     command::{
-        apply, cluster, consumer::ConsumerSpec, context, export, group::GroupSpec, key, limits,
+        apply, certificate, cluster, consumer::ConsumerSpec, context, export, group::GroupSpec, key, limits,
         object::Verbs, plan, policy::PolicySpec, route, token, upstream::UpstreamSpec, usage,
     },
     context::{Context, Contexts},
@@ -75,6 +75,9 @@ enum Command {
     /// Consumers' keys.
     #[command(subcommand)]
     Key(key::Command),
+    /// What clients are served over TLS with.
+    #[command(subcommand)]
+    Certificate(certificate::Command),
     /// Make the config hold a document, in one atomic change.
     Apply(apply::Apply),
     /// Show what `apply` would do.
@@ -114,6 +117,7 @@ impl Cli {
             Command::Policy(verb) => verb.run(global).await,
             Command::Group(verb) => verb.run(global).await,
             Command::Key(command) => command.run(global).await,
+            Command::Certificate(command) => command.run(global).await,
             Command::Apply(command) => command.run(global).await,
             Command::Plan(command) => command.run(global).await,
             Command::Export(command) => command.run(global).await,
@@ -194,6 +198,8 @@ mod tests {
             "upstream delete a --if-match 3",
             "policy add auth --type api-key --set header=\"x-key\"",
             "key issue --consumer acme --ttl 30d",
+            "certificate add shop --chain shop.pem --key shop.key --default --wait all",
+            "certificate expiry",
             "apply -f - --prune --dry-run --wait all",
             "cluster join 10.0.0.1:7081 --token gwj1.a.b.c.d",
             "cluster token create --ttl 1h --uses 2",

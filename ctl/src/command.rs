@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod apply;
+pub(crate) mod certificate;
 pub(crate) mod cluster;
 pub(crate) mod consumer;
 pub(crate) mod context;

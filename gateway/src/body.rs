@@ -16,6 +16,7 @@ use crate::{
     access::Note,
     after::Permit,
     connection::Connection,
+    streams::Open,
     timer,
     upstream::{pace::Pace, pool::Lease},
     worker::Worker,
@@ -44,10 +45,22 @@ enum Source {
     Upstream(Incoming, Pace, #[expect(dead_code, reason = "goes back to its pool when dropped")] Lease),
 }
 
+impl Source {
+    /// Whether there is no more.
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Upstream(body, ..) => body.is_end_stream(),
+        }
+    }
+}
+
 /// What is to be done when an exchange ends, however it does.
 pub(crate) struct Ending {
     worker: Rc<Worker>,
     connection: Rc<Connection>,
+    /// Of HTTP/2, its stream.
+    pub(crate) stream: Option<Open>,
     /// What the client is answered with.
     pub(crate) status: StatusCode,
     /// For the access log.
@@ -61,11 +74,12 @@ pub(crate) struct Ending {
 
 impl Ending {
     /// The exchange begins. Until it is answered its status is that of a client that went away.
-    pub(crate) fn of(worker: Rc<Worker>, connection: Rc<Connection>) -> Self {
+    pub(crate) fn of(worker: Rc<Worker>, connection: Rc<Connection>, stream: Option<Open>) -> Self {
         connection.begin();
         Self {
             worker,
             connection,
+            stream,
             status: StatusCode::REQUEST_TIMEOUT,
             note: Note::default(),
             permits: Vec::new(),
@@ -93,6 +107,12 @@ impl ResponseBody {
 
     /// Ties the exchange's end to this body's.
     pub(crate) fn ends(&mut self, exchange: Ending) {
+        if let Some(stream) = &exchange.stream
+            && self.is_end_stream()
+        {
+            // hyper asks an empty one for nothing.
+            stream.complete();
+        }
         self.exchange = Some(exchange);
     }
 }
@@ -117,6 +137,9 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(stream) = this.exchange.as_ref().and_then(|exchange| exchange.stream.as_ref()) {
+            stream.asked();
+        }
         let frame = match &mut this.source {
             Source::Full(bytes) if bytes.is_empty() => None,
             Source::Full(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
@@ -131,14 +154,23 @@ impl Body for ResponseBody {
         if let Some((exchange, Ok(frame))) = this.exchange.as_mut().zip(frame.as_ref()) {
             exchange.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
+        if let Some(stream) = this.exchange.as_ref().and_then(|exchange| exchange.stream.as_ref()) {
+            match &frame {
+                Some(Ok(frame)) => {
+                    stream.given(frame.data_ref().map_or(0, Bytes::len));
+                    if frame.is_trailers() || this.source.is_end() {
+                        stream.complete();
+                    }
+                }
+                None => stream.complete(),
+                Some(Err(_)) => {}
+            }
+        }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Full(bytes) => bytes.is_empty(),
-            Source::Upstream(body, ..) => body.is_end_stream(),
-        }
+        self.source.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {

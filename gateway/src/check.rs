@@ -5,7 +5,7 @@ use model::{Change, Config, Kind, Name, Op, Violation};
 use crate::{
     install,
     plan::{transport, upstream::TargetHost},
-    policy,
+    policy, tls,
     violations::Violations,
 };
 
@@ -38,6 +38,14 @@ pub fn check(config: &Config, change: &Change) -> Vec<Violation> {
                 let digest = after.keys.get(name).map(|entry| install::digest(&entry.spec.digest));
                 if digest == Some(None) {
                     violations.add(format!("keys.{name}.digest"), install::BAD_DIGEST.to_owned());
+                }
+            }
+            Kind::Certificate => {
+                if let Some(entry) = after.certificates.get(name)
+                    && let Err(more) =
+                        tls::certificate::compile(name, &entry.spec, &tls::tickets::Tickets::off())
+                {
+                    violations.extend(more);
                 }
             }
             Kind::Consumer => {}

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     io,
     net::SocketAddr,
+    pin::Pin,
     rc::Rc,
     sync::{
         Arc, OnceLock,
@@ -17,17 +18,22 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 use crate::{
     access::Entry,
     authority::LastHost,
     error::Fault,
     framing::{self, guard::Guard},
+    http2,
     pace::Pace,
     proxy,
     settings::{Limit, Limits},
-    timer,
+    streams::Streams,
+    timer, tls,
     worker::Worker,
 };
 
@@ -171,7 +177,7 @@ impl Watch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
     Stay,
-    /// End after the exchange in flight.
+    /// End after the exchanges in flight.
     Finish,
     /// End now.
     Drop,
@@ -188,30 +194,44 @@ pub(crate) struct Connection {
     pub(crate) peer_value: HeaderValue,
     /// Whether what it says of others is believed.
     pub(crate) trusted: bool,
+    /// Whether it comes over TLS.
+    pub(crate) secure: bool,
     pub(crate) watch: Arc<Watch>,
     pub(crate) host: LastHost,
+    /// Its requests in flight, where it speaks HTTP/2.
+    pub(crate) streams: Streams,
     used: Cell<bool>,
     idle_since_ms: Cell<u64>,
+    /// Since when it is to end; 0 if it is not.
+    finish_since_ms: Cell<u64>,
     wish: Cell<Wish>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Connection {
-    /// Of this peer, which is believed or not, and should send and take so many bytes a second.
-    pub(crate) fn new(peer: SocketAddr, trusted: bool, rate_min: u64) -> Self {
+    /// Of this peer, which is believed or not, should send and take so many bytes a second, and comes over TLS if `secure`.
+    pub(crate) fn new(peer: SocketAddr, trusted: bool, rate_min: u64, secure: bool) -> Self {
         let address = peer.ip().to_canonical().to_string();
         Self {
             peer,
             local: None,
             peer_value: HeaderValue::try_from(address).unwrap_or(HeaderValue::from_static("unknown")),
             trusted,
+            secure,
             watch: Arc::new(Watch::new(rate_min)),
             host: LastHost::default(),
+            streams: Streams::default(),
             used: Cell::new(false),
             idle_since_ms: Cell::new(timer::now_ms()),
+            finish_since_ms: Cell::new(0),
             wish: Cell::new(Wish::Stay),
             waker: RefCell::new(None),
         }
+    }
+
+    /// The scheme of what it asks for.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 
     /// An exchange begins.
@@ -236,7 +256,29 @@ impl Connection {
         self.wish(Wish::Finish);
     }
 
-    /// Ends it if it has waited for its client for too long; gives the limit that the client has just run into.
+    /// Ends it now, whatever is in flight; false if that was wished before.
+    pub(crate) fn end_now(&self) -> bool {
+        self.wish(Wish::Drop)
+    }
+
+    /// The future's output; none if the connection is to end before it is there.
+    pub(crate) async fn unless_ended<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|cx| {
+            if self.wish.get() != Wish::Stay {
+                return Poll::Ready(None);
+            }
+            let polled = future.as_mut().poll(cx).map(Some);
+            if polled.is_pending() {
+                self.wake_by(cx.waker());
+            }
+            polled
+        })
+        .await
+    }
+
+    /// Ends it, or one of its streams, if it has waited for its client for too long; gives the limit that the client has
+    /// just run into.
     pub(crate) fn sweep(&self, limits: &Limits) -> Option<Limit> {
         let now = timer::now_ms();
         let over = |since: u64, limit_ms: u64| since != 0 && now.saturating_sub(since) > limit_ms;
@@ -256,8 +298,12 @@ impl Connection {
                 return self.wish(Wish::Drop).then_some(limit);
             }
         }
+        let streams = self.streams.sweep(now, stall_ms);
         if watch.in_exchange() {
-            return None;
+            return streams;
+        }
+        if over(self.finish_since_ms.get(), stall_ms) {
+            return self.wish(Wish::Drop).then_some(Limit::StallTimeout);
         }
         let head_since = watch.head_since_ms.load(Relaxed);
         if over(head_since, timer::millis(limits.header_timeout)) {
@@ -272,31 +318,78 @@ impl Connection {
         if self.wish.get() == Wish::Drop || self.wish.replace(wish) == wish {
             return false;
         }
+        self.finish_since_ms.set(timer::now_ms());
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
         true
     }
+
+    fn wake_by(&self, new: &Waker) {
+        match &mut *self.waker.borrow_mut() {
+            Some(waker) => waker.clone_from(new),
+            none => *none = Some(new.clone()),
+        }
+    }
 }
 
 /// Serves the connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, connection: Rc<Connection>) {
+    http1(&worker, stream, &connection).await;
+}
+
+/// Serves the connection to its end, over TLS.
+pub(crate) async fn serve_tls(worker: Rc<Worker>, stream: TcpStream, connection: Rc<Connection>) {
+    // What a handshake needs is given back after it.
+    let accepted = Box::pin(tls::accept(&worker, stream, &connection)).await;
+    match accepted {
+        Some(accepted) if accepted.http2 => {
+            Box::pin(http2::serve(&worker, accepted.stream, &connection)).await;
+        }
+        Some(accepted) => http1(&worker, accepted.stream, &connection).await,
+        None => {}
+    }
+}
+
+async fn http1<S>(worker: &Rc<Worker>, stream: S, connection: &Rc<Connection>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let guard = Guard::new(stream, connection.watch.clone(), worker.settings.limits.head());
     let service = {
         let (worker, connection) = (worker.clone(), connection.clone());
         service_fn(move |request: http::Request<Incoming>| {
-            proxy::handle(worker.clone(), connection.clone(), request)
+            proxy::handle(worker.clone(), connection.clone(), request, None)
         })
     };
     let mut serving =
         std::pin::pin!(worker.server.serve_connection(TokioIo::new(guard), service).with_upgrades());
+    // Its failure is the client's.
+    let _ = drive(worker, connection, serving.as_mut(), |serving| serving.graceful_shutdown()).await;
+    match connection.watch.refused().map(framing::Fault::limit) {
+        Some(Some(limit)) => worker.metrics.limited(limit),
+        Some(None) => worker.metrics.framing_refusals.add(1),
+        None => {}
+    }
+}
+
+/// Has hyper serve the connection to its end, or to what is wished.
+pub(crate) async fn drive<F>(
+    worker: &Worker,
+    connection: &Connection,
+    mut serving: Pin<&mut F>,
+    finish: impl Fn(Pin<&mut F>),
+) -> hyper::Result<()>
+where
+    F: Future<Output = hyper::Result<()>>,
+{
     let mut finishing = false;
     let served = std::future::poll_fn(|cx| {
         match connection.wish.get() {
             Wish::Drop => return Poll::Ready(Ok(())),
             Wish::Finish if !finishing => {
                 finishing = true;
-                serving.as_mut().graceful_shutdown();
+                finish(serving.as_mut());
             }
             _ => {}
         }
@@ -305,27 +398,19 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, connection: Rc<
             && let Some(status) = connection.watch.wants_answer()
         {
             // It is there from now on, whatever was set before.
-            let _ = connection.watch.answer.set(refuse(&worker, &connection, status));
+            let _ = connection.watch.answer.set(refuse(worker, connection, status));
             polled = serving.as_mut().poll(cx);
         }
         if polled.is_pending() {
-            let mut waker = connection.waker.borrow_mut();
-            match &mut *waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+            connection.wake_by(cx.waker());
         }
         polled
     })
     .await;
-    if let Err(error) = served {
+    if let Err(error) = &served {
         tracing::debug!(peer = %connection.peer, %error, "a client's connection ended early");
     }
-    match connection.watch.refused().map(framing::Fault::limit) {
-        Some(Some(limit)) => worker.metrics.limited(limit),
-        Some(None) => worker.metrics.framing_refusals.add(1),
-        None => {}
-    }
+    served
 }
 
 /// Counts a head that hyper refused with this status, and says what its client is told.

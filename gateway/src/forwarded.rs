@@ -11,9 +11,11 @@ pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwar
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
 /// RFC 9110, section 7.6.3: a gateway must say that a request came through it.
 const VIA_11: HeaderValue = HeaderValue::from_static("1.1 phalanx");
 const VIA_10: HeaderValue = HeaderValue::from_static("1.0 phalanx");
+const VIA_20: HeaderValue = HeaderValue::from_static("2.0 phalanx");
 const PSEUDONYM: &str = "phalanx";
 /// How often a request may have come through gateways like this one; more is a loop.
 const HOPS_MAX: usize = 8;
@@ -28,6 +30,7 @@ pub(crate) fn add(
     trusted: bool,
     host: Option<&HeaderValue>,
     version: http::Version,
+    secure: bool,
 ) -> bool {
     let before = if trusted { headers.get(X_FORWARDED_FOR) } else { None };
     let forwarded_for = match before {
@@ -45,14 +48,19 @@ pub(crate) fn add(
     };
     headers.insert(X_FORWARDED_FOR, forwarded_for);
     if !(trusted && headers.contains_key(X_FORWARDED_PROTO)) {
-        headers.insert(X_FORWARDED_PROTO, HTTP);
+        headers.insert(X_FORWARDED_PROTO, if secure { HTTPS } else { HTTP });
     }
     if let Some(host) = host
         && !(trusted && headers.contains_key(X_FORWARDED_HOST))
     {
         headers.insert(X_FORWARDED_HOST, host.clone());
     }
-    let others = headers.append(header::VIA, if version == http::Version::HTTP_10 { VIA_10 } else { VIA_11 });
+    let via = match version {
+        http::Version::HTTP_2 => VIA_20,
+        http::Version::HTTP_10 => VIA_10,
+        _ => VIA_11,
+    };
+    let others = headers.append(header::VIA, via);
     !others || hops(headers) <= HOPS_MAX
 }
 
@@ -133,9 +141,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.1"));
         headers.append(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.2"));
-        assert!(add(&mut headers, &peer, true, None, http::Version::HTTP_11));
+        assert!(add(&mut headers, &peer, true, None, http::Version::HTTP_11, false));
         assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.1, 192.0.2.2, 192.0.2.9");
-        assert!(add(&mut headers, &peer, false, None, http::Version::HTTP_11));
+        assert!(add(&mut headers, &peer, false, None, http::Version::HTTP_11, false));
         assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.9");
         assert_eq!(headers[X_FORWARDED_PROTO], "http");
     }
@@ -149,8 +157,8 @@ mod tests {
             HeaderValue::from_static("1.1 a, 1.1 b, 1.1 c, 1.0 d (phalanx), 1.1 phalanx"),
         );
         for _ in 0..HOPS_MAX - 1 {
-            assert!(add(&mut headers, &peer, false, None, http::Version::HTTP_11));
+            assert!(add(&mut headers, &peer, false, None, http::Version::HTTP_11, false));
         }
-        assert!(!add(&mut headers, &peer, false, None, http::Version::HTTP_11));
+        assert!(!add(&mut headers, &peer, false, None, http::Version::HTTP_11, false));
     }
 }

@@ -34,7 +34,7 @@ pub fn badly_framed(response: &HeaderMap) -> bool {
 /// Adds from whom a request comes; false if it goes round in a circle.
 #[must_use]
 pub fn add_forwarded(request: &mut HeaderMap, peer: &HeaderValue, trusted: bool) -> bool {
-    forwarded::add(request, peer, trusted, None, Version::HTTP_11)
+    forwarded::add(request, peer, trusted, None, Version::HTTP_11, false)
 }
 
 /// Whether the heads of a response have ended in these pieces of a target's stream; none if they are bad.

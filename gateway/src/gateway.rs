@@ -15,10 +15,11 @@ use tokio::sync::watch;
 
 use crate::{
     error::Error,
-    metrics::{Collected, Metrics, PolicyFigures, UpstreamFigures},
+    metrics::{CertificateEnds, Collected, Metrics, PolicyFigures, UpstreamFigures},
     plan::Plan,
     server::Server,
     settings::Settings,
+    tls::tickets::Tickets,
 };
 
 /// What the data plane obeys now.
@@ -49,7 +50,8 @@ impl Gateway {
     ) -> Result<Self, Error> {
         let mut metrics: Vec<Arc<Metrics>> = (0..settings.worker_count()).map(|_| Arc::default()).collect();
         let others = Arc::<Metrics>::default();
-        let plan = Arc::new(ArcSwap::from_pointee(Plan::empty()));
+        let plan = Plan::beginning(Tickets::new(settings.tls_tickets));
+        let plan = Arc::new(ArcSwap::from_pointee(plan));
         let (publish, installed) =
             watch::channel(Installed { revision: Plan::empty().revision(), error: None });
         let first = config.borrow_and_update().clone();
@@ -60,6 +62,7 @@ impl Gateway {
         registry.register(Box::new(Collected::new(metrics)?))?;
         registry.register(Box::new(PolicyFigures::new(plan.clone())?))?;
         registry.register(Box::new(UpstreamFigures::new(plan.clone())?))?;
+        registry.register(Box::new(CertificateEnds::new(plan.clone())?))?;
         let (installer, ended) = watch::channel(());
         spawn_installer(plan.clone(), config, publish, failures, ended)?;
         Ok(Self { server, plan, installed, _installer: installer })
@@ -68,6 +71,11 @@ impl Gateway {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// Where it listens for TLS, if it does.
+    pub fn address_tls(&self) -> Option<SocketAddr> {
+        self.server.address_tls()
     }
 
     /// What it obeys, as that changes.

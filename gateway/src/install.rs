@@ -9,6 +9,7 @@ use model::{Code, Config, Entry, Name, Violation};
 use crate::{
     plan::{CompiledRoute, CompiledUpstream, Digest, Plan},
     policy::Grouped,
+    tls,
     violations::Violations,
 };
 
@@ -80,6 +81,7 @@ impl Plan {
             next.install_dependents(config, &mut violations);
         }
         next.install_keys(config, &mut violations);
+        next.install_certificates(config, &mut violations);
         if violations.len() > 0 {
             return Err(CompileError { revision: config.revision, violations: violations.into_vec() });
         }
@@ -87,6 +89,7 @@ impl Plan {
             let pepper = config.pepper.as_ref();
             next.pepper = pepper.map(|pepper| hmac::Key::new(hmac::HMAC_SHA256, &pepper.0));
             next.rate_secret = next.pepper.as_ref().map(rate_secret).unwrap_or_default();
+            next.certificates.tickets.set_secret(pepper.map(|pepper| &pepper.0));
         }
         next.config = config.clone();
         Ok(next)
@@ -222,6 +225,21 @@ impl Plan {
                     self.keys.insert(digest, (name.clone(), new.spec.clone()));
                 }
                 None => violations.add(format!("keys.{name}.digest"), BAD_DIGEST.to_owned()),
+            }
+        }
+    }
+
+    fn install_certificates(&mut self, config: &Config, violations: &mut Violations) {
+        let old = self.config.certificates.clone();
+        for item in diff(&old, &config.certificates) {
+            match item {
+                Diff::Gone(name, _) => self.certificates.remove(name),
+                Diff::Here(name, _, entry) => {
+                    match tls::certificate::compile(name, &entry.spec, &self.certificates.tickets) {
+                        Ok(served) => self.certificates.insert(Arc::new(served)),
+                        Err(more) => violations.extend(more),
+                    }
+                }
             }
         }
     }

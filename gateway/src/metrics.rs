@@ -76,6 +76,12 @@ pub(crate) struct Metrics {
     pub(crate) ejections: Count,
     pub(crate) tunnels: Count,
     pub(crate) access_log_dropped: Count,
+    pub(crate) tls_handshakes: Count,
+    pub(crate) tls_resumptions: Count,
+    pub(crate) tls_handshake_failures: Count,
+    pub(crate) tls_no_certificate: Count,
+    pub(crate) http2_connections_total: Count,
+    pub(crate) http2_floods: Count,
 }
 
 impl Metrics {
@@ -154,6 +160,47 @@ impl Collector for PolicyFigures {
     }
 }
 
+/// Until when the certificates of the present Plan are good.
+pub(crate) struct CertificateEnds {
+    plan: Arc<ArcSwap<Plan>>,
+    desc: Desc,
+}
+
+const CERTIFICATE: (&str, &str) = (
+    "phalanx_certificate_expiry_seconds",
+    "Until when a certificate is good, in seconds since the Unix epoch; of the 1,000 that end first.",
+);
+const CERTIFICATES_MAX: usize = 1_000;
+
+impl CertificateEnds {
+    pub(crate) fn new(plan: Arc<ArcSwap<Plan>>) -> Result<Self, prometheus::Error> {
+        let labels = vec!["certificate".to_owned()];
+        let desc = Desc::new(CERTIFICATE.0.into(), CERTIFICATE.1.into(), labels, HashMap::new())?;
+        Ok(Self { plan, desc })
+    }
+}
+
+impl Collector for CertificateEnds {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let plan = self.plan.load();
+        let mut ends: Vec<_> = plan.certificates.ends().map(|(name, end)| (end, name)).collect();
+        ends.sort_unstable();
+        ends.truncate(CERTIFICATES_MAX);
+        let gauges = ends.into_iter().map(|(end, name)| {
+            let mut metric = Metric::from_label(labels(&[("certificate", name.as_str())]));
+            let mut gauge = Gauge::default();
+            gauge.set_value(end as f64);
+            metric.set_gauge(gauge);
+            metric
+        });
+        vec![family(CERTIFICATE, MetricType::GAUGE, gauges.collect())]
+    }
+}
+
 /// All workers' figures as one.
 pub(crate) struct Collected {
     workers: Vec<Arc<Metrics>>,
@@ -162,7 +209,7 @@ pub(crate) struct Collected {
 
 type Read = fn(&Metrics) -> &Count;
 
-const COUNTERS: [(&str, &str, Read); 9] = [
+const COUNTERS: [(&str, &str, Read); 15] = [
     ("phalanx_framing_refusals_total", "Connections ended for bad framing.", |m| &m.framing_refusals),
     ("phalanx_connections_total", "Connections of clients.", |m| &m.connections_total),
     ("phalanx_connections_refused_total", "Connections closed at once, above the cap.", |m| {
@@ -176,6 +223,16 @@ const COUNTERS: [(&str, &str, Read); 9] = [
     ("phalanx_access_log_dropped_total", "Lines of the access log that were not written.", |m| {
         &m.access_log_dropped
     }),
+    ("phalanx_tls_handshakes_total", "Handshakes of TLS with clients that succeeded.", |m| &m.tls_handshakes),
+    ("phalanx_tls_resumptions_total", "Those of them that took up a session again.", |m| &m.tls_resumptions),
+    ("phalanx_tls_handshake_failures_total", "Handshakes that failed.", |m| &m.tls_handshake_failures),
+    ("phalanx_tls_no_certificate_total", "Handshakes for a host that no certificate is for.", |m| {
+        &m.tls_no_certificate
+    }),
+    ("phalanx_http2_connections_total", "Connections of clients that spoke HTTP/2.", |m| {
+        &m.http2_connections_total
+    }),
+    ("phalanx_http2_floods_total", "Connections of HTTP/2 ended for asking too much.", |m| &m.http2_floods),
 ];
 const CONNECTIONS: (&str, &str) = ("phalanx_connections", "Connections of clients now.");
 const REQUESTS: (&str, &str) = ("phalanx_requests_total", "Requests answered, by class of status.");
@@ -280,14 +337,18 @@ fn family((name, help): (&str, &str), kind: MetricType, metrics: Vec<Metric>) ->
     family
 }
 
-fn counter(labels: &[(&str, &str)], value: u64) -> Metric {
-    let labels = labels.iter().map(|(name, value)| {
+fn labels(labels: &[(&str, &str)]) -> Vec<LabelPair> {
+    let pair = |(name, value): &(&str, &str)| {
         let mut pair = LabelPair::default();
         pair.set_name((*name).into());
         pair.set_value((*value).into());
         pair
-    });
-    let mut metric = Metric::from_label(labels.collect());
+    };
+    labels.iter().map(pair).collect()
+}
+
+fn counter(of: &[(&str, &str)], value: u64) -> Metric {
+    let mut metric = Metric::from_label(labels(of));
     let mut counter = ProtoCounter::default();
     counter.set_value(value as f64);
     metric.set_counter(counter);

@@ -7,7 +7,12 @@ use aws_lc_rs::hmac;
 use imbl::{GenericHashMap, OrdMap, shared_ptr::DefaultSharedPtr};
 use model::{Config, Key, Name, Revision};
 
-use crate::{policy::Grouped, router::Router, state::Figures};
+use crate::{
+    policy::Grouped,
+    router::Router,
+    state::Figures,
+    tls::{certificates::Certificates, tickets::Tickets},
+};
 
 pub mod changes;
 pub mod endpoint;
@@ -43,6 +48,7 @@ pub struct Plan {
     /// The secret under which keys of rate limits are digests, derived from the pepper: the same on all nodes.
     pub(crate) rate_secret: (u64, u64),
     pub(crate) router: Router,
+    pub(crate) certificates: Certificates,
 }
 
 /// The route that takes a request.
@@ -57,6 +63,11 @@ pub struct Matched<'p> {
 impl Plan {
     /// The Plan of the empty Config.
     pub fn empty() -> Self {
+        Self::beginning(Tickets::off())
+    }
+
+    /// The Plan of the empty Config, and with it these tickets.
+    pub(crate) fn beginning(tickets: Arc<Tickets>) -> Self {
         let hasher = RandomState::new();
         Self {
             config: Config::default(),
@@ -67,7 +78,8 @@ impl Plan {
             keys: OrdMap::new(),
             pepper: None,
             rate_secret: (0, 0),
-            router: Router::new(hasher),
+            router: Router::new(hasher.clone()),
+            certificates: Certificates::new(tickets, hasher),
         }
     }
 

@@ -14,8 +14,9 @@ use crate::{
     connection::Connection,
     error::{Fault, X_REQUEST_ID},
     exchange::{Exchange, Refusal, Reply, Verdict},
-    forwarded, grpc, headers, path,
+    forwarded, grpc, headers, http2, path,
     plan::{Action, CompiledRoute, Head, Plan},
+    streams::Open,
     upgrade,
     upload::{RequestBody, Upload},
     upstream::{self, Answer, Times, pace::Pace},
@@ -38,16 +39,21 @@ impl From<Fault> for No {
     }
 }
 
-/// Answers one request.
+/// Answers one request; of HTTP/2, it has a stream.
 pub(crate) async fn handle(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     request: Request<Incoming>,
+    stream: Option<Open>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let mut ending = Ending::of(worker.clone(), connection.clone());
+    let mut ending = Ending::of(worker.clone(), connection.clone(), stream);
     let id = worker.ids.of(request.headers(), connection.trusted);
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let malformed = if head.version == Version::HTTP_2 { http2::as_http1(&mut head).err() } else { None };
     let mut upload = Upload::of(&head, body);
+    if let Some((stream, upload)) = ending.stream.as_ref().zip(upload.as_ref()) {
+        upload.progress().tell(stream);
+    }
     if worker.access.is_some() {
         let client = client(&worker, &connection, &head.headers);
         ending.note = Note::of(client, &head, &id, upload.as_ref().map(Upload::progress));
@@ -58,7 +64,10 @@ pub(crate) async fn handle(
         None => fault.response(&id),
     };
     let mut after = After::default();
-    let answer = answer(&worker, &connection, head, &mut upload, &id, &mut ending.note, &mut after).await;
+    let answer = match malformed {
+        Some(fault) => Err(No::Fault(fault)),
+        None => answer(&worker, &connection, head, &mut upload, &id, &mut ending.note, &mut after).await,
+    };
     let mut response = match answer {
         Ok(response) => response,
         Err(No::Fault(fault)) => {
@@ -77,8 +86,11 @@ pub(crate) async fn handle(
     };
     ending.permits = std::mem::take(&mut after.permits);
     after.finish(&mut response, &worker.settings.rate_limits, now_us);
-    if let Some(upload) = upload {
-        upload.leave(response.headers_mut());
+    match (upload, &ending.stream) {
+        // What is not read of a stream's body takes nothing from others; the client is told to keep it (RFC 9113, section 8.1).
+        (_, Some(stream)) => stream.answered(),
+        (Some(upload), None) => upload.leave(response.headers_mut()),
+        (None, None) => {}
     }
     ending.status = response.status();
     response.body_mut().ends(ending);
@@ -161,7 +173,7 @@ async fn answer(
         Action::Forward(weighted) => weighted,
         Action::Redirect(redirect) => {
             let to = authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-            let location = route.location(redirect, index, "http", to, &path, query);
+            let location = route.location(redirect, index, connection.scheme(), to, &path, query);
             let location = HeaderValue::try_from(location)
                 .map_err(|_| Fault::bad_request("The request can't be redirected"))?;
             let mut response = Response::new(ResponseBody::empty());
@@ -203,6 +215,7 @@ async fn answer(
         connection.trusted,
         authority.as_ref(),
         version,
+        connection.secure,
     ) {
         return Err(Fault::LOOP.into());
     }

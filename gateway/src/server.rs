@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     metrics::Metrics,
     settings::Settings,
-    worker::{self, Phase, Shared},
+    worker::{self, Listeners, Phase, Shared},
 };
 
 /// Connections that the kernel takes for a worker before it looks.
@@ -32,6 +32,7 @@ const STOP_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
+    address_tls: Option<SocketAddr>,
     threads: Vec<JoinHandle<()>>,
     phase: watch::Sender<Phase>,
     /// Closed when the last worker has ended, and the access log is written.
@@ -47,15 +48,13 @@ impl Server {
         metrics: &[Arc<Metrics>],
         others: Arc<Metrics>,
     ) -> Result<Self, Error> {
-        let listen = |address| listener(address).map_err(|error| Error::Listen { address, error });
-        probe(settings.listen).map_err(|error| Error::Listen { address: settings.listen, error })?;
-        let first = listen(settings.listen)?;
-        let address =
-            first.local_addr().map_err(|error| Error::Listen { address: settings.listen, error })?;
-        let mut listeners = vec![first];
-        for _ in 1..metrics.len() {
-            listeners.push(listen(address)?);
-        }
+        let (address, plain) = listeners(settings.listen, metrics.len())?;
+        let (address_tls, tls) = match settings.listen_tls {
+            Some(address) => listeners(address, metrics.len()).map(|(address, tls)| (Some(address), tls))?,
+            None => (None, Vec::new()),
+        };
+        let mut tls = tls.into_iter();
+        let listeners: Vec<_> = plain.into_iter().map(|plain| Listeners { plain, tls: tls.next() }).collect();
         let (phase, phases) = watch::channel(Phase::Serve);
         let (alive, ended) = watch::channel(());
         let alive = Arc::new(alive);
@@ -66,21 +65,25 @@ impl Server {
         let connections = Arc::new(AtomicUsize::new(0));
         let shared = Shared { settings, plan, connections, access, phase: phases };
         let mut threads = Vec::with_capacity(listeners.len());
-        for (number, (listener, metrics)) in listeners.into_iter().zip(metrics.iter().cloned()).enumerate() {
+        for (number, (listeners, metrics)) in listeners.into_iter().zip(metrics.iter().cloned()).enumerate() {
             let (shared, alive) = (shared.clone(), alive.clone());
             let thread = std::thread::Builder::new().name(format!("gateway-{number}")).spawn(move || {
                 let _alive = alive;
-                if let Err(error) = worker::run(number, shared, metrics, listener) {
+                if let Err(error) = worker::run(number, shared, metrics, listeners) {
                     tracing::error!(%error, number, "a worker of the data plane has ended");
                 }
             });
             threads.push(thread.map_err(Error::Worker)?);
         }
-        Ok(Self { address, threads, phase, ended })
+        Ok(Self { address, address_tls, threads, phase, ended })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(crate) fn address_tls(&self) -> Option<SocketAddr> {
+        self.address_tls
     }
 
     /// Closes the listeners, lets exchanges finish for as long as `grace`, then ends the threads.
@@ -113,6 +116,19 @@ fn probe(address: SocketAddr) -> std::io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())
+}
+
+/// So many listeners that share an address, and which that is.
+fn listeners(wanted: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<std::net::TcpListener>), Error> {
+    let wrong = |error| Error::Listen { address: wanted, error };
+    probe(wanted).map_err(wrong)?;
+    let first = listener(wanted).map_err(wrong)?;
+    let address = first.local_addr().map_err(wrong)?;
+    let mut all = vec![first];
+    for _ in 1..count {
+        all.push(listener(address).map_err(wrong)?);
+    }
+    Ok((address, all))
 }
 
 /// A listener that shares its address with others: the kernel spreads connections over them.

@@ -9,6 +9,10 @@ use crate::{access::AccessLog, cidr::Cidr, framing::HeadLimits, lease::Lease, ra
 pub struct Settings {
     /// Where to listen; port 0 picks one.
     pub listen: SocketAddr,
+    /// Where to listen for TLS; nowhere unless said.
+    pub listen_tls: Option<SocketAddr>,
+    /// Whether clients may take up a session of TLS again, on whichever node, by a ticket.
+    pub tls_tickets: bool,
     /// Threads that serve; 0 is one a core.
     pub workers: usize,
     /// Peers whose `X-Forwarded-*`, `Forwarded`, `X-Request-Id` and identity headers are believed; none unless said.
@@ -28,6 +32,8 @@ impl Settings {
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
+            listen_tls: None,
+            tls_tickets: true,
             workers: 0,
             trusted_proxies: Vec::new(),
             access_log: None,
@@ -57,6 +63,8 @@ pub struct Limits {
     pub headers_max: usize,
     /// The most connections of clients at once, on all workers together; the next is closed at once.
     pub connections_max: usize,
+    /// From a connection over TLS to the end of its handshake.
+    pub handshake_timeout: Duration,
     /// From a head's first byte to its last.
     pub header_timeout: Duration,
     /// Between two requests on a connection.
@@ -70,6 +78,8 @@ pub struct Limits {
     pub upstream_idle_max: usize,
     /// How long an idle connection to a target is kept.
     pub upstream_idle_timeout: Duration,
+    /// Of HTTP/2.
+    pub http2: Http2Limits,
 }
 
 impl Default for Limits {
@@ -79,12 +89,41 @@ impl Default for Limits {
             target_bytes_max: 16 * 1024,
             headers_max: 100,
             connections_max: 65_536,
+            handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(60),
             client_rate_min: 64,
             upstream_idle_max: 256,
             upstream_idle_timeout: Duration::from_secs(30),
+            http2: Http2Limits::default(),
+        }
+    }
+}
+
+/// How much a client of HTTP/2 may ask for. The size of a head is bounded as in HTTP/1.1.
+#[derive(Debug, Clone)]
+pub struct Http2Limits {
+    /// Requests in flight on a connection.
+    pub streams_max: u32,
+    /// Requests that a client may cancel on a connection without pause; ten a second are forgotten.
+    pub resets_max: u32,
+    /// Bytes of one request's body that a client may send before they are taken on.
+    pub stream_window_bytes: u32,
+    /// Bytes of all bodies on a connection.
+    pub connection_window_bytes: u32,
+    /// Bytes of one answer that wait for the client to take them; a piece of a target's is added whole.
+    pub send_bytes_max: usize,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self {
+            streams_max: 128,
+            resets_max: 200,
+            stream_window_bytes: 256 * 1024,
+            connection_window_bytes: 1024 * 1024,
+            send_bytes_max: 64 * 1024,
         }
     }
 }
@@ -107,22 +146,26 @@ pub(crate) enum Limit {
     TargetBytes,
     Headers,
     Connections,
+    HandshakeTimeout,
     HeaderTimeout,
     IdleTimeout,
     StallTimeout,
     ClientRate,
+    Http2Resets,
 }
 
 impl Limit {
     /// All of them, in the order of the enum, each with the name of its setting.
-    pub(crate) const ALL: [(Self, &str); 8] = [
+    pub(crate) const ALL: [(Self, &str); 10] = [
         (Self::HeadBytes, "head_bytes_max"),
         (Self::TargetBytes, "target_bytes_max"),
         (Self::Headers, "headers_max"),
         (Self::Connections, "connections_max"),
+        (Self::HandshakeTimeout, "handshake_timeout"),
         (Self::HeaderTimeout, "header_timeout"),
         (Self::IdleTimeout, "idle_timeout"),
         (Self::StallTimeout, "stall_timeout"),
         (Self::ClientRate, "client_rate_min"),
+        (Self::Http2Resets, "http2_resets_max"),
     ];
 }

@@ -1,7 +1,7 @@
 //! A request's body: on its way to a target, or left behind where nobody wants it.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::{body::BodyError, headers, timer, upstream::Reading};
+use crate::{body::BodyError, headers, streams::Stream, timer, upstream::Reading};
 
 /// The most bytes of a body that nobody wants that are read, so that its connection can be kept.
 const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
@@ -30,6 +30,8 @@ pub(crate) struct Progress {
     untaken_since_ms: Cell<u64>,
     /// Whether the client did not send it to its end.
     broke_off: Cell<bool>,
+    /// Of HTTP/2, what is told of how it comes.
+    stream: OnceCell<Rc<Stream>>,
 }
 
 impl Progress {
@@ -61,6 +63,12 @@ impl Progress {
     /// Whether the client did not send it to its end.
     pub(crate) fn broke_off(&self) -> bool {
         self.broke_off.get()
+    }
+
+    /// Tells this stream how it comes.
+    pub(crate) fn tell(&self, stream: &Rc<Stream>) {
+        // Once, as it begins.
+        let _ = self.stream.set(stream.clone());
     }
 
     /// How many bytes have been handed on, without the framing.
@@ -165,6 +173,9 @@ impl Body for RequestBody {
             Self::Incoming(body, progress) => {
                 let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
                     progress.untaken_since_ms.set(0);
+                    if let Some(stream) = progress.stream.get() {
+                        stream.waits_for_more();
+                    }
                     return Poll::Pending;
                 };
                 progress.untaken_since_ms.set(timer::now_ms());
@@ -173,6 +184,9 @@ impl Body for RequestBody {
                 if let Some(Ok(frame)) = &mut frame {
                     let more = frame.data_ref().map_or(0, |data| data.len() as u64);
                     progress.bytes.set(progress.bytes.get() + more);
+                    if let Some(stream) = progress.stream.get() {
+                        stream.sent(more);
+                    }
                     if let Some(trailers) = frame.trailers_mut() {
                         headers::clean_trailers(trailers);
                     }

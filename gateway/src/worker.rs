@@ -69,6 +69,13 @@ pub(crate) enum Phase {
     Stop,
 }
 
+/// Where one worker takes connections.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) plain: std::net::TcpListener,
+    pub(crate) tls: Option<std::net::TcpListener>,
+}
+
 /// One worker's own.
 pub(crate) struct Worker {
     /// Which of the workers it is, from 0.
@@ -89,6 +96,8 @@ pub(crate) struct Worker {
     connections: RefCell<HashMap<u64, Rc<Connection>, ahash::RandomState>>,
     tunnels: Cell<usize>,
     turn: Cell<u64>,
+    /// How many connections have been taken.
+    taken: Cell<u64>,
     changed: Notify,
     shared: Shared,
 }
@@ -158,6 +167,7 @@ impl Worker {
             connections: RefCell::default(),
             tunnels: Cell::new(0),
             turn: Cell::new(0),
+            taken: Cell::new(0),
             changed: Notify::new(),
             shared,
         }
@@ -193,7 +203,7 @@ impl Worker {
     }
 
     /// Serves a client's connection, unless there are too many.
-    fn take(self: &Rc<Self>, stream: TcpStream, number: u64) {
+    fn take(self: &Rc<Self>, stream: TcpStream, secure: bool) {
         self.metrics.connections_total.add(1);
         if self.shared.connections.fetch_add(1, Relaxed) >= self.settings.limits.connections_max {
             self.shared.connections.fetch_sub(1, Relaxed);
@@ -201,6 +211,8 @@ impl Worker {
             self.metrics.limited(Limit::Connections);
             return;
         }
+        let number = self.taken.get();
+        self.taken.set(number + 1);
         let held = Held { worker: self.clone(), number };
         self.metrics.connections.add(1);
         let Ok(peer) = stream.peer_addr() else { return };
@@ -208,7 +220,8 @@ impl Worker {
         let _ = stream.set_nodelay(true);
         timer::refresh();
         let trusted = self.settings.trusted_proxies.iter().any(|range| range.contains(peer.ip()));
-        let mut connection = Connection::new(peer, trusted, self.settings.limits.client_rate_min);
+        let rate_min = self.settings.limits.client_rate_min;
+        let mut connection = Connection::new(peer, trusted, rate_min, secure);
         if self.plan().announcing > 0 {
             connection.local = stream.local_addr().ok();
         }
@@ -219,7 +232,11 @@ impl Worker {
         let worker = self.clone();
         tokio::task::spawn_local(async move {
             let _held = held;
-            connection::serve(worker, stream, connection).await;
+            if secure {
+                connection::serve_tls(worker, stream, connection).await;
+            } else {
+                connection::serve(worker, stream, connection).await;
+            }
         });
     }
 
@@ -253,12 +270,7 @@ impl Worker {
     }
 
     /// Takes connections until that is no longer wanted.
-    async fn accept(self: &Rc<Self>, listener: TcpListener, phase: &mut watch::Receiver<Phase>) {
-        let mut number = 0;
-        let mut next = || {
-            number += 1;
-            number
-        };
+    async fn accept(self: &Rc<Self>, listener: TcpListener, secure: bool, mut phase: watch::Receiver<Phase>) {
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -266,7 +278,7 @@ impl Worker {
                 _ = phase.wait_for(|phase| *phase != Phase::Serve) => break,
             };
             match accepted {
-                Ok((stream, _)) => self.take(stream, next()),
+                Ok((stream, _)) => self.take(stream, secure),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "no connection can be taken; trying again");
@@ -280,7 +292,7 @@ impl Worker {
             if stream.set_nonblocking(true).is_ok()
                 && let Ok(stream) = TcpStream::from_std(stream)
             {
-                self.take(stream, next());
+                self.take(stream, secure);
             }
         }
     }
@@ -336,18 +348,24 @@ pub(crate) fn run(
     number: usize,
     shared: Shared,
     metrics: Arc<Metrics>,
-    listener: std::net::TcpListener,
+    listeners: Listeners,
 ) -> io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime, async move {
-        let listener = TcpListener::from_std(listener)?;
+        let plain = TcpListener::from_std(listeners.plain)?;
+        let tls = listeners.tls.map(TcpListener::from_std).transpose()?;
         timer::refresh();
         let mut phase = shared.phase.clone();
         let worker = Rc::new(Worker::new(number, shared, metrics));
         let serving = async {
-            worker.accept(listener, &mut phase).await;
+            let secure = async {
+                if let Some(tls) = tls {
+                    worker.accept(tls, true, phase.clone()).await;
+                }
+            };
+            futures::join!(worker.accept(plain, false, phase.clone()), secure);
             worker.finish(&mut phase).await;
         };
         tokio::select! {

@@ -18,7 +18,8 @@ pub struct Object {
     pub created: Revision,
     /// The revision that last changed it: its ETag, quoted.
     pub changed: Revision,
-    /// What it is; for a key, without its digest.
+    /// What it is; for a key, without its digest; for a certificate, without its private key, and with what its first
+    /// certificate says of itself under `leaf`.
     pub spec: Value,
 }
 
@@ -39,7 +40,7 @@ pub struct Objects {
 pub struct ApplyRequest {
     /// The document, as YAML or JSON text.
     pub document: String,
-    /// Delete what is in the config and not in the document (never keys).
+    /// Delete what is in the config and not in the document (never keys and certificates).
     #[serde(default)]
     pub prune: bool,
     /// Say what it would do, and do nothing.

@@ -1,6 +1,6 @@
 //! A change: one atomic transaction on a config, and what came of it.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use crate::{Config, Kind, Name, Revision, config::Stored};
 
@@ -14,7 +14,7 @@ pub struct Change {
 }
 
 /// One step of a [`Change`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Op {
     /// Make the object of this kind and name have this JSON document.
     Put {
@@ -32,6 +32,17 @@ pub enum Op {
         /// Its name.
         name: Name,
     },
+}
+
+// Not the document, which may be a secret's.
+impl fmt::Debug for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = self.target();
+        match self {
+            Self::Put { doc, .. } => write!(f, "Put({kind} {name}, {} bytes)", doc.len()),
+            Self::Delete { .. } => write!(f, "Delete({kind} {name})"),
+        }
+    }
 }
 
 impl Op {

@@ -2,6 +2,7 @@
 //!
 //! A file a kind says what that kind's objects must be; `references` and `overlap` say what they must be to each other.
 
+mod certificate;
 mod overlap;
 mod references;
 mod route;
@@ -78,6 +79,9 @@ pub fn check(config: &Config, change: &Change) -> Vec<Violation> {
             }
             Kind::Route => after.routes.get(name).into_iter().for_each(|e| route::check(&e.spec, &mut notes)),
             Kind::Key => after.keys.get(name).into_iter().for_each(|e| key(&e.spec, &mut notes)),
+            Kind::Certificate => {
+                after.certificates.get(name).into_iter().for_each(|e| certificate::check(&e.spec, &mut notes))
+            }
             Kind::Policy | Kind::Group | Kind::Consumer => {}
         }
     }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Consumer, Group, Key, Name, Policy, Revision, Route, Upstream, claims::Claims};
+use crate::{Certificate, Consumer, Group, Key, Name, Policy, Revision, Route, Upstream, claims::Claims};
 
 /// The kinds of object in a [`Config`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -23,12 +23,21 @@ pub enum Kind {
     Route,
     /// [`Key`].
     Key,
+    /// [`Certificate`].
+    Certificate,
 }
 
 impl Kind {
     /// Every kind, what is referred to before what refers to it.
-    pub const ALL: [Self; 6] =
-        [Self::Upstream, Self::Policy, Self::Group, Self::Consumer, Self::Route, Self::Key];
+    pub const ALL: [Self; 7] = [
+        Self::Upstream,
+        Self::Policy,
+        Self::Group,
+        Self::Consumer,
+        Self::Route,
+        Self::Key,
+        Self::Certificate,
+    ];
 
     /// The word for one, as in messages and commands.
     pub fn singular(self) -> &'static str {
@@ -39,6 +48,7 @@ impl Kind {
             Self::Consumer => "consumer",
             Self::Route => "route",
             Self::Key => "key",
+            Self::Certificate => "certificate",
         }
     }
 
@@ -51,6 +61,7 @@ impl Kind {
             Self::Consumer => "consumers",
             Self::Route => "routes",
             Self::Key => "keys",
+            Self::Certificate => "certificates",
         }
     }
 }
@@ -62,7 +73,6 @@ impl fmt::Display for Kind {
 }
 
 /// One object of a [`Config`]. Cheap to clone.
-#[derive(Debug)]
 pub struct Entry<T> {
     /// The revision at which it came to be; a delete and a new put begin anew. Its age, in matching.
     pub created: Revision,
@@ -72,6 +82,15 @@ pub struct Entry<T> {
     pub doc: Arc<[u8]>,
     /// What this version reads in it.
     pub spec: Arc<T>,
+}
+
+// Not the document, which may be a secret's.
+impl<T: fmt::Debug> fmt::Debug for Entry<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut entry = f.debug_struct("Entry");
+        entry.field("created", &self.created).field("changed", &self.changed).field("spec", &self.spec);
+        entry.finish_non_exhaustive()
+    }
 }
 
 impl<T> Clone for Entry<T> {
@@ -87,7 +106,7 @@ impl<T> PartialEq for Entry<T> {
 }
 
 /// An object whose document this version can't read, kept as it is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Unreadable {
     /// As in [`Entry::created`].
     pub created: Revision,
@@ -97,6 +116,17 @@ pub struct Unreadable {
     pub doc: Arc<[u8]>,
     /// Why it can't be read.
     pub error: String,
+}
+
+impl fmt::Debug for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut unreadable = f.debug_struct("Unreadable");
+        unreadable
+            .field("created", &self.created)
+            .field("changed", &self.changed)
+            .field("error", &self.error);
+        unreadable.finish_non_exhaustive()
+    }
 }
 
 /// The cluster's secret under which keys are digested. Never shown.
@@ -129,6 +159,8 @@ pub struct Config {
     pub routes: OrdMap<Name, Entry<Route>>,
     /// Credentials.
     pub keys: OrdMap<Name, Entry<Key>>,
+    /// What clients are served over TLS with.
+    pub certificates: OrdMap<Name, Entry<Certificate>>,
     /// Objects written by a newer version that this one can't read. A node with any keeps serving its last Plan.
     pub unreadable: OrdMap<(Kind, Name), Unreadable>,
     /// What keys are digested under; none before the cluster is formed.
@@ -138,7 +170,7 @@ pub struct Config {
 }
 
 /// An object as it is stored, of whatever kind.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Stored {
     /// As in [`Entry::created`].
     pub created: Revision,
@@ -146,6 +178,13 @@ pub struct Stored {
     pub changed: Revision,
     /// As in [`Entry::doc`].
     pub doc: Arc<[u8]>,
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut stored = f.debug_struct("Stored");
+        stored.field("created", &self.created).field("changed", &self.changed).finish_non_exhaustive()
+    }
 }
 
 impl Config {
@@ -162,6 +201,7 @@ impl Config {
             Kind::Consumer => stored(&self.consumers, name),
             Kind::Route => stored(&self.routes, name),
             Kind::Key => stored(&self.keys, name),
+            Kind::Certificate => stored(&self.certificates, name),
         };
         readable.or_else(|| {
             let Unreadable { created, changed, doc, .. } = self.unreadable.get(&(kind, name.clone()))?;
@@ -179,6 +219,7 @@ impl Config {
             Kind::Consumer => insert(&mut self.consumers, &name, &stored),
             Kind::Route => self.insert_route(&name, &stored),
             Kind::Key => insert(&mut self.keys, &name, &stored),
+            Kind::Certificate => insert(&mut self.certificates, &name, &stored),
         };
         if let Err(error) = unreadable {
             let Stored { created, changed, doc } = stored;
@@ -195,6 +236,7 @@ impl Config {
             Kind::Consumer => self.consumers.remove(name).is_some(),
             Kind::Route => self.remove_route(name),
             Kind::Key => self.keys.remove(name).is_some(),
+            Kind::Certificate => self.certificates.remove(name).is_some(),
         };
         readable || self.unreadable.remove(&(kind, name.clone())).is_some()
     }
@@ -221,6 +263,7 @@ impl Config {
             Kind::Consumer => self.consumers.len(),
             Kind::Route => self.routes.len(),
             Kind::Key => self.keys.len(),
+            Kind::Certificate => self.certificates.len(),
         }
     }
 
@@ -233,6 +276,7 @@ impl Config {
             Kind::Consumer => self.consumers.keys().cloned().collect(),
             Kind::Route => self.routes.keys().cloned().collect(),
             Kind::Key => self.keys.keys().cloned().collect(),
+            Kind::Certificate => self.certificates.keys().cloned().collect(),
         }
     }
 }

@@ -11,7 +11,9 @@ use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_json::{Map, Value};
 
 use self::strict::Strict;
-use crate::{Change, Config, Consumer, Group, Key, Kind, Name, Op, Policy, Route, Upstream, Violation};
+use crate::{
+    Certificate, Change, Config, Consumer, Group, Key, Kind, Name, Op, Policy, Route, Upstream, Violation,
+};
 
 /// The version of the document's form.
 const VERSION: u64 = 1;
@@ -21,7 +23,7 @@ pub const DOCUMENT_BYTES_MAX: usize = 64 << 20;
 pub const OBJECT_BYTES_MAX: usize = 64 << 10;
 /// How deep brackets may be nested in YAML; twice what its reader takes.
 const BRACKETS_DEPTH_MAX: usize = 256;
-/// The kinds that a document may hold; keys are issued and revoked alone.
+/// The kinds that a document may hold; keys and certificates, which are secrets, are put in and taken out one by one.
 const KINDS: [Kind; 5] = [Kind::Upstream, Kind::Policy, Kind::Group, Kind::Consumer, Kind::Route];
 
 /// Objects by kind and name, each in canonical JSON.
@@ -45,6 +47,7 @@ pub fn read_object(kind: Kind, path: &str, value: &Value) -> Result<Arc<[u8]>, V
         Kind::Consumer => strict::<Consumer>(path, value),
         Kind::Route => strict::<Route>(path, value),
         Kind::Key => strict::<Key>(path, value),
+        Kind::Certificate => strict::<Certificate>(path, value),
     };
     if !violations.is_empty() {
         return Err(violations);
@@ -149,6 +152,11 @@ impl Document {
                     let message = "keys are not part of a document: issue them with gwctl key issue";
                     violations.push(violation(field, message));
                 }
+                (None, _) if field == "certificates" => {
+                    let message =
+                        "certificates are not part of a document: put them in with gwctl certificate add";
+                    violations.push(violation(field, message));
+                }
                 (None, _) => {
                     let known: Vec<_> = KINDS.iter().map(|kind| kind.plural()).collect();
                     let message =
@@ -193,7 +201,7 @@ impl Document {
     }
 
     /// What must be done to `config` so that it holds this document; with `prune`, what is in `config` and not here
-    /// is deleted, but never a key.
+    /// is deleted, but never a key or certificate.
     pub fn change(&self, config: &Config, prune: bool) -> Change {
         let mut ops = Vec::new();
         for ((kind, name), doc) in &self.objects {

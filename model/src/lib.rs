@@ -5,6 +5,7 @@
 //! [`cluster`] is what the members of a cluster agree on besides the config.
 
 pub mod api;
+pub mod certificate;
 pub mod change;
 pub mod check;
 mod claims;
@@ -22,6 +23,7 @@ pub mod route;
 pub mod upstream;
 pub mod usage;
 
+pub use certificate::Certificate;
 pub use change::{Change, Op, Outcome};
 pub use check::Violation;
 pub use code::Code;

@@ -1,6 +1,7 @@
 //! The admin API: REST and JSON, over TLS with bearer tokens, and over a socket that the machine's own admin may open.
 
 mod backup;
+mod certificates;
 mod cluster;
 mod limits;
 mod metrics;

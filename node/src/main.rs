@@ -1,6 +1,7 @@
 //! The daemon `gwnode`: one node of a cluster of gateways.
 
 mod admin;
+mod certificates;
 mod counters;
 mod demo;
 mod gossip;

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin,
+    admin, certificates,
     counters::{self, Counters},
     gossip::Facts,
     identity::{self, NodeIdentity},
@@ -104,6 +104,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let storage = Storage::open(&settings.data)?;
     let registry = prometheus::Registry::new();
     let mut proxy = gateway::Settings::new(settings.proxy);
+    proxy.listen_tls = settings.proxy_tls;
+    proxy.tls_tickets = settings.tls_tickets;
     proxy.workers = settings.workers;
     proxy.trusted_proxies.clone_from(&settings.trusted_proxies);
     proxy.access_log.clone_from(&settings.access_log);
@@ -121,6 +123,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     proxy.rate_limits = rates;
     let gateway = Gateway::start(proxy, storage.config(), &registry)
         .with_context(|| format!("serve clients on {}", settings.proxy))?;
+    if let Some(address) = gateway.address_tls() {
+        tracing::info!(%address, "serving clients over TLS");
+    }
     tracing::info!(address = %gateway.address(), revision = %storage.config().borrow().revision, "serving clients");
     let port = PeerPort::bind(&settings).await?;
     let mut newest = gateway.installed();
@@ -164,6 +169,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         None => node.bootstrap(),
     }
     node.spawn(announce(node.clone()));
+    node.spawn(certificates::watch(node.clone()));
 
     // Serve, until a signal or until something fails for good.
     let mut failed = node.failed.subscribe();

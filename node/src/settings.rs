@@ -29,6 +29,12 @@ pub(crate) struct Given {
     /// Where clients are served [default: 0.0.0.0:8080]
     #[arg(long, env = "PHALANX_PROXY", value_name = "ADDR:PORT")]
     proxy: Option<String>,
+    /// Where clients are served over TLS, HTTP/2 and HTTP/1.1 [default: nowhere]
+    #[arg(long, env = "PHALANX_PROXY_TLS", value_name = "ADDR:PORT")]
+    proxy_tls: Option<String>,
+    /// Whether clients take up TLS sessions again by tickets, on whichever node: `on` or `off` [default: on]
+    #[arg(long, env = "PHALANX_TLS_TICKETS", value_name = "on|off")]
+    tls_tickets: Option<String>,
     /// Threads that serve clients [default: one a core]
     #[arg(long, env = "PHALANX_WORKERS", value_name = "N")]
     workers: Option<usize>,
@@ -62,6 +68,15 @@ pub(crate) struct Given {
     /// From a head's first byte to its last [default: 10s]
     #[arg(long, env = "PHALANX_HEADER_TIMEOUT", value_name = "DURATION")]
     header_timeout: Option<String>,
+    /// From a connection over TLS to the end of its handshake [default: 10s]
+    #[arg(long, env = "PHALANX_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
+    handshake_timeout: Option<String>,
+    /// Requests in flight on a connection of HTTP/2 [default: 128]
+    #[arg(long, env = "PHALANX_HTTP2_STREAMS_MAX", value_name = "N")]
+    http2_streams_max: Option<u32>,
+    /// Requests that a client may cancel on a connection of HTTP/2 without pause [default: 200]
+    #[arg(long, env = "PHALANX_HTTP2_RESETS_MAX", value_name = "N")]
+    http2_resets_max: Option<u32>,
     /// Between two requests on a connection [default: 75s]
     #[arg(long, env = "PHALANX_IDLE_TIMEOUT", value_name = "DURATION")]
     idle_timeout: Option<String>,
@@ -123,6 +138,8 @@ pub(crate) struct Settings {
     pub(crate) data: PathBuf,
     pub(crate) name: String,
     pub(crate) proxy: SocketAddr,
+    pub(crate) proxy_tls: Option<SocketAddr>,
+    pub(crate) tls_tickets: bool,
     pub(crate) workers: usize,
     pub(crate) peer: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -154,6 +171,8 @@ impl Given {
             data: self.data.or(file.data),
             name: self.name.or(file.name),
             proxy: self.proxy.or(file.proxy),
+            proxy_tls: self.proxy_tls.or(file.proxy_tls),
+            tls_tickets: self.tls_tickets.or(file.tls_tickets),
             workers: self.workers.or(file.workers),
             peer: self.peer.or(file.peer),
             admin: self.admin.or(file.admin),
@@ -168,6 +187,9 @@ impl Given {
             headers_max: self.headers_max.or(file.headers_max),
             connections_max: self.connections_max.or(file.connections_max),
             header_timeout: self.header_timeout.or(file.header_timeout),
+            handshake_timeout: self.handshake_timeout.or(file.handshake_timeout),
+            http2_streams_max: self.http2_streams_max.or(file.http2_streams_max),
+            http2_resets_max: self.http2_resets_max.or(file.http2_resets_max),
             idle_timeout: self.idle_timeout.or(file.idle_timeout),
             stall_timeout: self.stall_timeout.or(file.stall_timeout),
             client_rate_min: self.client_rate_min.or(file.client_rate_min),
@@ -197,6 +219,7 @@ impl Given {
             })
         };
         let proxy = address("proxy", self.proxy, "0.0.0.0:8080");
+        let proxy_tls = self.proxy_tls.map(|given| address("proxy_tls", Some(given), "0.0.0.0:8443"));
         let peer = address("peer", self.peer, "0.0.0.0:7000");
         let admin = address("admin", self.admin, "127.0.0.1:9000");
         let mut duration = |what: &str, given: Option<String>, default: &str| {
@@ -220,6 +243,14 @@ impl Given {
             Some(other) => {
                 wrong.push(format!("log_format: {other:?} is neither text nor json"));
                 false
+            }
+        };
+        let tls_tickets = match self.tls_tickets.as_deref() {
+            None | Some("on") => true,
+            Some("off") => false,
+            Some(other) => {
+                wrong.push(format!("tls_tickets: {other:?} is neither on nor off"));
+                true
             }
         };
         let to = match self.access_log.as_deref() {
@@ -285,6 +316,8 @@ impl Given {
             data: self.data.unwrap_or_else(|| "phalanx-data".into()),
             name: self.name.unwrap_or_else(host_name),
             proxy,
+            proxy_tls,
+            tls_tickets,
             workers,
             peer,
             admin,
@@ -320,6 +353,8 @@ mod tests {
     fn every_problem_is_told_at_once() {
         let given = Given {
             proxy: Some("nowhere".into()),
+            proxy_tls: Some("8443".into()),
+            tls_tickets: Some("maybe".into()),
             grace: Some("soon".into()),
             advertise: Some("0.0.0.0:1".into()),
             bootstrap: Some("magic".into()),
@@ -335,7 +370,9 @@ mod tests {
         };
         let error = given.check().unwrap_err().to_string();
         for what in [
-            "proxy",
+            "proxy: ",
+            "proxy_tls",
+            "tls_tickets",
             "grace",
             "advertise",
             "bootstrap",

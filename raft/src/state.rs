@@ -61,6 +61,7 @@ fn kind_byte(kind: Kind) -> u8 {
         Kind::Consumer => 4,
         Kind::Route => 5,
         Kind::Key => 6,
+        Kind::Certificate => 7,
     }
 }
 

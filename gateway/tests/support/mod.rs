@@ -109,9 +109,13 @@ impl Client {
 
     /// Everything up to the end of the connection, however it ends.
     pub async fn rest(&mut self) -> String {
+        String::from_utf8(self.rest_bytes().await).unwrap()
+    }
+
+    pub async fn rest_bytes(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         let _ = patiently(self.0.read_to_end(&mut all)).await;
-        String::from_utf8(all).unwrap()
+        all
     }
 
     pub async fn line(&mut self) -> String {

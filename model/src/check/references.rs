@@ -51,7 +51,7 @@ pub(super) fn check(after: &Config, change: &Change, notes: &mut Notes) {
             Kind::Consumer => after.consumers.get(*name).map(|entry| of_consumer(&entry.spec)),
             Kind::Group => after.groups.get(*name).map(|entry| of_group(&entry.spec)),
             Kind::Key => after.keys.get(*name).map(|entry| of_key(&entry.spec)),
-            Kind::Upstream | Kind::Policy => None,
+            Kind::Upstream | Kind::Policy | Kind::Certificate => None,
         };
         for (place, of, target) in references.unwrap_or_default() {
             if after.get(of, target).is_none() {

@@ -194,7 +194,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         Just(r#"{"upstream":"a"}"#),
         Just("?")
     ];
-    (0..6_usize, name, prop::option::of(doc)).prop_map(|(kind, name, doc)| match doc {
+    (0..Kind::ALL.len(), name, prop::option::of(doc)).prop_map(|(kind, name, doc)| match doc {
         Some(doc) => Op::Put { kind: Kind::ALL[kind], name, doc: Arc::from(doc.as_bytes()) },
         None => Op::Delete { kind: Kind::ALL[kind], name },
     })

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     admin::{
-        Answer, Asked,
+        Answer, Asked, certificates,
         reply::{self, Refusal},
         write,
     },
@@ -46,6 +46,9 @@ fn show(kind: Kind, name: &Name, stored: &model::config::Stored) -> Object {
         && let Some(fields) = spec.as_object_mut()
     {
         fields.remove("digest");
+    }
+    if kind == Kind::Certificate {
+        certificates::show(&mut spec);
     }
     Object { kind, name: name.clone(), created: stored.created, changed: stored.changed, spec }
 }
@@ -140,7 +143,11 @@ pub(super) async fn put(node: Arc<Node>, asked: Asked) -> Answer {
         write::change(&node, &asked, vec![Op::Put { kind, name: name.clone(), doc }], expect, None).await?;
     if applied.changed {
         let verb = if before.is_none() { Verb::Create } else { Verb::Update };
-        applied.steps.push(Step { verb, kind, name, before, after: Some(value) });
+        let mut after = value;
+        if kind == Kind::Certificate {
+            certificates::show(&mut after);
+        }
+        applied.steps.push(Step { verb, kind, name, before, after: Some(after) });
     }
     reply::tagged(StatusCode::OK, &applied, applied.revision, applied.revision)
 }

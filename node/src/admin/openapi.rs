@@ -101,13 +101,13 @@ pub(super) static OPERATIONS: &[Operation] = operations! {
     GET "/v1/tokens" ADMIN, false, tokens::list_admin, "Admin tokens, without their secrets";
     POST "/v1/tokens" ADMIN, false, tokens::make_admin, "Make an admin token";
     DELETE "/v1/tokens/{id}" ADMIN, false, tokens::delete_admin, "Delete an admin token";
-    GET "/v1/config" VIEWER, false, objects::export, "The whole config as a document, without keys";
+    GET "/v1/config" VIEWER, false, objects::export, "The whole config as a document, without keys and certificates";
     POST "/v1/apply" OPERATOR, false, objects::apply, "Make the config hold a document, all of it or nothing";
     POST "/v1/explain" VIEWER, false, objects::explain, "Which route would take a request, and why not the others";
     GET "/v1/limits" VIEWER, false, limits::used, "The rate limits that are most used up, by node";
     GET "/v1/usage" VIEWER, false, usage::used, "What was used of quotas, by node";
     POST "/v1/keys" OPERATOR, false, objects::issue_key, "Issue a key; it is shown this once";
-    GET "/v1/{kind}" VIEWER, false, objects::list, "Objects of a kind, by name, a page at a time";
+    GET "/v1/{kind}" VIEWER, false, objects::list, "Objects of a kind, by name, a page at a time; without secrets";
     GET "/v1/{kind}/{name}" VIEWER, false, objects::get, "One object";
     PUT "/v1/{kind}/{name}" OPERATOR, false, objects::put, "Make an object be this";
     DELETE "/v1/{kind}/{name}" OPERATOR, false, objects::delete, "Delete an object; for a key: revoke it";

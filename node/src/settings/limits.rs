@@ -1,6 +1,6 @@
 //! How much of this node a client may take.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use gateway::Limits;
 
@@ -10,6 +10,8 @@ const HEAD_BYTES: RangeInclusive<usize> = 8_192..=1_048_576;
 const TARGET_BYTES: RangeInclusive<usize> = 256..=65_536;
 const HEADERS: RangeInclusive<usize> = 10..=10_000;
 const CONNECTIONS: RangeInclusive<usize> = 1..=16_777_216;
+const STREAMS: RangeInclusive<u32> = 1..=10_000;
+const RESETS: RangeInclusive<u32> = 1..=1_000_000;
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 
 impl Given {
@@ -23,16 +25,19 @@ impl Given {
             ("connections_max", self.connections_max, &mut limits.connections_max, CONNECTIONS),
         ];
         for (name, given, limit, range) in counts {
-            match given {
-                None => {}
-                Some(given) if range.contains(&given) => *limit = given,
-                Some(given) => {
-                    wrong.push(format!("{name}: {given} is not {} to {}", range.start(), range.end()));
-                }
-            }
+            set(name, given, limit, range, wrong);
+        }
+        let http2 = &mut limits.http2;
+        let counts = [
+            ("http2_streams_max", self.http2_streams_max, &mut http2.streams_max, STREAMS),
+            ("http2_resets_max", self.http2_resets_max, &mut http2.resets_max, RESETS),
+        ];
+        for (name, given, limit, range) in counts {
+            set(name, given, limit, range, wrong);
         }
         let timeouts = [
             ("header_timeout", &self.header_timeout, &mut limits.header_timeout),
+            ("handshake_timeout", &self.handshake_timeout, &mut limits.handshake_timeout),
             ("idle_timeout", &self.idle_timeout, &mut limits.idle_timeout),
             ("stall_timeout", &self.stall_timeout, &mut limits.stall_timeout),
         ];
@@ -49,6 +54,21 @@ impl Given {
     }
 }
 
+/// Sets the limit to what is given, or tells that it can't be that.
+fn set<T: PartialOrd + Copy + Display>(
+    name: &str,
+    given: Option<T>,
+    limit: &mut T,
+    range: RangeInclusive<T>,
+    wrong: &mut Vec<String>,
+) {
+    match given {
+        None => {}
+        Some(given) if range.contains(&given) => *limit = given,
+        Some(given) => wrong.push(format!("{name}: {given} is not {} to {}", range.start(), range.end())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,10 +79,12 @@ mod tests {
             headers_max: Some(20),
             idle_timeout: Some("5s".into()),
             client_rate_min: Some(0),
+            http2_streams_max: Some(7),
             ..Given::default()
         };
         let limits = given.check().unwrap().limits;
         assert_eq!((limits.headers_max, limits.idle_timeout), (20, Duration::from_secs(5)));
         assert_eq!((limits.client_rate_min, limits.head_bytes_max), (0, 65_536));
+        assert_eq!((limits.http2.streams_max, limits.http2.resets_max), (7, 200));
     }
 }

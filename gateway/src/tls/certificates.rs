@@ -1,0 +1,172 @@
+//! All certificates of a Plan, and which of them a client gets.
+
+use std::sync::Arc;
+
+use ahash::RandomState;
+use imbl::OrdMap;
+use model::Name;
+use rustls::{SignatureScheme, server::ClientHello};
+
+use super::{certificate::Served, tickets::Tickets};
+use crate::plan::Map;
+
+/// Certificates that are for the same host: the one that is good for the longest first, then by name.
+type Candidates = Arc<[Arc<Served>]>;
+
+/// All certificates of a Plan. Shares structure with its clones.
+#[derive(Clone)]
+pub(crate) struct Certificates {
+    pub(crate) tickets: Arc<Tickets>,
+    by_name: OrdMap<Name, Arc<Served>>,
+    exact: Map<Box<str>, Candidates>,
+    /// By what is behind `*.`.
+    wildcard: Map<Box<str>, Candidates>,
+    default: Option<Candidates>,
+}
+
+impl Certificates {
+    pub(crate) fn new(tickets: Arc<Tickets>, hasher: RandomState) -> Self {
+        Self {
+            tickets,
+            by_name: OrdMap::new(),
+            exact: Map::with_hasher(hasher.clone()),
+            wildcard: Map::with_hasher(hasher),
+            default: None,
+        }
+    }
+
+    /// Puts a certificate in, in the place of the one of its name.
+    pub(crate) fn insert(&mut self, served: Arc<Served>) {
+        self.remove(&served.name.clone());
+        for host in &served.hosts {
+            let (map, key) = self.place(host);
+            let with = with(map.get(key), &served);
+            map.insert(key.into(), with);
+        }
+        if served.default {
+            self.default = Some(with(self.default.as_ref(), &served));
+        }
+        self.by_name.insert(served.name.clone(), served);
+    }
+
+    /// Takes the certificate of this name out.
+    pub(crate) fn remove(&mut self, name: &Name) {
+        let Some(served) = self.by_name.remove(name) else { return };
+        for host in &served.hosts {
+            let (map, key) = self.place(host);
+            match map.get(key).and_then(|candidates| without(candidates, name)) {
+                Some(left) => drop(map.insert(key.into(), left)),
+                None => drop(map.remove(key)),
+            }
+        }
+        self.default = self.default.take().and_then(|candidates| without(&candidates, name));
+    }
+
+    fn place<'h>(&mut self, host: &'h str) -> (&mut Map<Box<str>, Candidates>, &'h str) {
+        match host.strip_prefix("*.") {
+            Some(behind) => (&mut self.wildcard, behind),
+            None => (&mut self.exact, host),
+        }
+    }
+
+    /// The certificate for a client: the one for exactly the host that it names, or for any host one label below the rest of
+    /// it (RFC 9525, section 6.3), or the default. Of several, one whose signature the client understands.
+    pub(crate) fn of(&self, hello: &ClientHello<'_>) -> Option<&Arc<Served>> {
+        let candidates = match hello.server_name() {
+            Some(name) => self.for_host(&name.to_ascii_lowercase()),
+            None => None,
+        };
+        choose(candidates.or(self.default.as_ref())?, hello.signature_schemes())
+    }
+
+    fn for_host(&self, host: &str) -> Option<&Candidates> {
+        let behind = || host.split_once('.').and_then(|(_, behind)| self.wildcard.get(behind));
+        self.exact.get(host).or_else(behind)
+    }
+
+    /// Until when each is good, in seconds since the Unix epoch.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = (&Name, u64)> {
+        self.by_name.iter().map(|(name, served)| (name, served.not_after_s))
+    }
+
+    /// Whether there is any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+}
+
+fn choose<'c>(candidates: &'c Candidates, schemes: &[SignatureScheme]) -> Option<&'c Arc<Served>> {
+    let fits = |served: &&Arc<Served>| served.key.key.choose_scheme(schemes).is_some();
+    match &candidates[..] {
+        [one] => Some(one),
+        several => several.iter().find(fits).or(several.first()),
+    }
+}
+
+fn with(candidates: Option<&Candidates>, served: &Arc<Served>) -> Candidates {
+    let mut all: Vec<_> = candidates.into_iter().flat_map(|candidates| candidates.iter().cloned()).collect();
+    // A certificate may name a host twice.
+    all.retain(|other| other.name != served.name);
+    all.push(served.clone());
+    all.sort_by(|a, b| b.not_after_s.cmp(&a.not_after_s).then_with(|| a.name.cmp(&b.name)));
+    all.into()
+}
+
+fn without(candidates: &Candidates, name: &Name) -> Option<Candidates> {
+    let left: Candidates = candidates.iter().filter(|served| served.name != *name).cloned().collect();
+    (!left.is_empty()).then_some(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::certificate::{compile, tests::made};
+
+    fn of(certificates: &Certificates, host: Option<&str>) -> Option<String> {
+        let candidates = host.and_then(|host| certificates.for_host(host)).or(certificates.default.as_ref());
+        Some(choose(candidates?, &[SignatureScheme::ECDSA_NISTP256_SHA256])?.name.to_string())
+    }
+
+    #[test]
+    fn exact_goes_before_wildcard_and_wildcard_before_default() {
+        let mut all = Certificates::new(Tickets::off(), RandomState::new());
+        assert_eq!(of(&all, Some("a.example")), None);
+        let put = |all: &mut Certificates, name: &str, spec: model::Certificate| {
+            all.insert(Arc::new(compile(&Name::new(name).unwrap(), &spec, &Tickets::off()).unwrap()));
+        };
+        put(&mut all, "wild", made(&["*.example"], false));
+        put(&mut all, "exact", made(&["a.example", "a.example"], false));
+        put(&mut all, "default", made(&["d.example"], true));
+        for (host, name) in [
+            (Some("a.example"), "exact"),
+            (Some("b.example"), "wild"),
+            (Some("d.example"), "default"),
+            (Some("b.a.example"), "default"),
+            (Some("example"), "default"),
+            (None, "default"),
+        ] {
+            assert_eq!(of(&all, host).as_deref(), Some(name), "{host:?}");
+        }
+        let before = all.clone();
+        put(&mut all, "exact", made(&["c.example"], false));
+        assert_eq!(of(&all, Some("a.example")).as_deref(), Some("wild"));
+        all.remove(&Name::new("default").unwrap());
+        all.remove(&Name::new("wild").unwrap());
+        assert_eq!((of(&all, None), of(&all, Some("a.example"))), (None, None));
+        assert_eq!(of(&all, Some("c.example")).as_deref(), Some("exact"));
+        assert_eq!(of(&before, Some("a.example")).as_deref(), Some("exact"), "a Plan in use stays as it is");
+    }
+
+    #[test]
+    fn of_two_for_a_host_the_one_good_for_longer_is_used() {
+        let mut all = Certificates::new(Tickets::off(), RandomState::new());
+        for (name, not_after_s) in [("a", 5), ("b", 7), ("c", 6)] {
+            let name = Name::new(name).unwrap();
+            let served = compile(&name, &made(&["a.example"], false), &Tickets::off()).unwrap();
+            all.insert(Arc::new(Served { not_after_s, ..served }));
+        }
+        assert_eq!(of(&all, Some("a.example")).as_deref(), Some("b"));
+        all.remove(&Name::new("b").unwrap());
+        assert_eq!(of(&all, Some("a.example")).as_deref(), Some("c"));
+    }
+}
