@@ -61,8 +61,8 @@ fn check_upstream(after: &Config, name: &Name, violations: &mut Violations) {
     let Some(entry) = after.upstreams.get(name) else { return };
     for (index, target) in entry.spec.targets.iter().enumerate() {
         if TargetHost::parse(&target.address).is_none() {
-            let message = format!("{:?} is not host:port", target.address);
-            violations.add(format!("upstreams.{name}.targets[{index}].address"), message);
+            let path = format!("upstreams.{name}.targets[{index}].address");
+            violations.add(path, TargetHost::wrong(&target.address));
         }
     }
     violations.extend(transport::check(name, &entry.spec));

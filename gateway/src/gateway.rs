@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::{
     error::Error,
     metrics::{CertificateEnds, Collected, Metrics, PolicyFigures, UpstreamFigures},
+    names::{self, Names},
     plan::Plan,
     server::Server,
     settings::Settings,
@@ -37,7 +38,7 @@ pub struct Gateway {
     server: Server,
     plan: Arc<ArcSwap<Plan>>,
     installed: watch::Receiver<Installed>,
-    /// Its end tells the installer's thread to end.
+    /// Its end tells the threads of the installer and of names to end.
     _installer: watch::Sender<()>,
 }
 
@@ -50,12 +51,16 @@ impl Gateway {
     ) -> Result<Self, Error> {
         let mut metrics: Vec<Arc<Metrics>> = (0..settings.worker_count()).map(|_| Arc::default()).collect();
         let others = Arc::<Metrics>::default();
-        let plan = Plan::beginning(Tickets::new(settings.tls_tickets));
-        let plan = Arc::new(ArcSwap::from_pointee(plan));
-        let (publish, installed) =
-            watch::channel(Installed { revision: Plan::empty().revision(), error: None });
+        let (names, asked) = Names::new();
+        let changes = names.changes();
+        let beginning = Plan::beginning(Tickets::new(settings.tls_tickets), names.clone());
+        let (publish, installed) = watch::channel(Installed { revision: beginning.revision(), error: None });
+        let plan = Arc::new(ArcSwap::from_pointee(beginning));
         let first = config.borrow_and_update().clone();
         let failures = Failures::new(registry)?;
+        let (installer, ended) = watch::channel(());
+        let figures = names::Figures::new(registry)?;
+        names::start(names, asked, settings.dns_servers.clone(), figures, ended.clone())?;
         install(&plan, &first, &publish, &failures);
         let server = Server::start(Arc::new(settings), plan.clone(), &metrics, others.clone())?;
         metrics.push(others);
@@ -63,8 +68,7 @@ impl Gateway {
         registry.register(Box::new(PolicyFigures::new(plan.clone())?))?;
         registry.register(Box::new(UpstreamFigures::new(plan.clone())?))?;
         registry.register(Box::new(CertificateEnds::new(plan.clone())?))?;
-        let (installer, ended) = watch::channel(());
-        spawn_installer(plan.clone(), config, publish, failures, ended)?;
+        spawn_installer(plan.clone(), config, changes, publish, failures, ended)?;
         Ok(Self { server, plan, installed, _installer: installer })
     }
 
@@ -116,32 +120,46 @@ impl Failures {
     }
 }
 
-/// Installs configs as they come, on a thread of its own so that compiling a large one delays no request.
+/// Installs configs as they come, and what names of targets stand for, on a thread of its own so that compiling much delays no request.
 fn spawn_installer(
     plan: Arc<ArcSwap<Plan>>,
     mut config: watch::Receiver<Arc<Config>>,
+    mut names: watch::Receiver<()>,
     publish: watch::Sender<Installed>,
     failures: Failures,
     mut ended: watch::Receiver<()>,
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(Error::Worker)?;
     let installing = async move {
+        let mut may_change = true;
         loop {
             tokio::select! {
-                changed = config.changed() => if changed.is_err() {
-                    // No more configs will come; the last one is served on.
-                    let _ = ended.changed().await;
-                    return;
+                // Once no more configs come the last one is served on.
+                changed = config.changed(), if may_change => match changed {
+                    Ok(()) => {
+                        let newest = config.borrow_and_update().clone();
+                        install(&plan, &newest, &publish, &failures);
+                    }
+                    Err(_) => may_change = false,
                 },
+                Ok(()) = names.changed() => refresh(&plan),
                 _ = ended.changed() => return,
             }
-            let newest = config.borrow_and_update().clone();
-            install(&plan, &newest, &publish, &failures);
         }
     };
     let thread = std::thread::Builder::new().name("gateway-install".into());
     thread.spawn(move || runtime.block_on(installing)).map_err(Error::Worker)?;
     Ok(())
+}
+
+/// Takes what names of targets stand for now into the Plan, and tells who waits for that.
+fn refresh(plan: &ArcSwap<Plan>) {
+    let old = plan.load_full();
+    let Some(new) = old.refreshed() else { return };
+    plan.store(Arc::new(new));
+    for upstream in old.upstreams.values().filter(|upstream| upstream.is_awaited) {
+        upstream.state.resolved.notify_waiters();
+    }
 }
 
 fn install(plan: &ArcSwap<Plan>, config: &Config, publish: &watch::Sender<Installed>, failures: &Failures) {

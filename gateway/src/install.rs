@@ -95,6 +95,25 @@ impl Plan {
         Ok(next)
     }
 
+    /// The Plan with those upstreams compiled anew whose targets' names stand for something else now; none if there are none. In time
+    /// proportional to the number of upstreams.
+    pub(crate) fn refreshed(&self) -> Option<Plan> {
+        let outdated: Vec<_> =
+            self.upstreams.values().filter(|upstream| upstream.is_outdated()).cloned().collect();
+        if outdated.is_empty() {
+            return None;
+        }
+        let mut next = self.clone();
+        for old in outdated {
+            match CompiledUpstream::compile(&old.name, &old.spec, Some(&old), &self.names) {
+                Ok(upstream) => next.put_upstream(&old.name, Some(Arc::new(upstream))),
+                // It was compiled once, and only the places are others.
+                Err(_) => tracing::error!(upstream = %old.name, "new places of its targets can't be used"),
+            }
+        }
+        Some(next)
+    }
+
     /// Returns whether any is gone.
     fn install_upstreams(&mut self, config: &Config, violations: &mut Violations) -> bool {
         let mut lost = false;
@@ -107,7 +126,7 @@ impl Plan {
                 }
                 Diff::Here(name, _, entry) => {
                     let old = self.upstreams.get(name).map(|old| &**old);
-                    match CompiledUpstream::compile(name, &entry.spec, old) {
+                    match CompiledUpstream::compile(name, &entry.spec, old, &self.names) {
                         Ok(upstream) => self.put_upstream(name, Some(Arc::new(upstream))),
                         Err(more) => violations.extend(more),
                     }

@@ -27,6 +27,7 @@ mod http2;
 pub mod install;
 pub mod lease;
 mod metrics;
+mod names;
 mod pace;
 pub mod path;
 pub mod plan;

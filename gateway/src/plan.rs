@@ -8,6 +8,7 @@ use imbl::{GenericHashMap, OrdMap, shared_ptr::DefaultSharedPtr};
 use model::{Config, Key, Name, Revision};
 
 use crate::{
+    names::Names,
     policy::Grouped,
     router::Router,
     state::Figures,
@@ -49,6 +50,8 @@ pub struct Plan {
     pub(crate) rate_secret: (u64, u64),
     pub(crate) router: Router,
     pub(crate) certificates: Certificates,
+    /// What the names of targets stand for.
+    pub(crate) names: Arc<Names>,
 }
 
 /// The route that takes a request.
@@ -61,13 +64,13 @@ pub struct Matched<'p> {
 }
 
 impl Plan {
-    /// The Plan of the empty Config.
+    /// The Plan of the empty Config. No name of a target is ever looked up for those that are made from it.
     pub fn empty() -> Self {
-        Self::beginning(Tickets::off())
+        Self::beginning(Tickets::off(), Names::new().0)
     }
 
-    /// The Plan of the empty Config, and with it these tickets.
-    pub(crate) fn beginning(tickets: Arc<Tickets>) -> Self {
+    /// The Plan of the empty Config, and with it these tickets, for targets whose names stand for what these say.
+    pub(crate) fn beginning(tickets: Arc<Tickets>, names: Arc<Names>) -> Self {
         let hasher = RandomState::new();
         Self {
             config: Config::default(),
@@ -80,6 +83,7 @@ impl Plan {
             rate_secret: (0, 0),
             router: Router::new(hasher.clone()),
             certificates: Certificates::new(tickets, hasher),
+            names,
         }
     }
 

@@ -191,11 +191,14 @@ async fn answer(
     if !may_go_further(&head.method, &mut head.headers) {
         return Ok(finished(route, Response::new(ResponseBody::empty())));
     }
-    let upstream = weighted
+    let mut upstream = weighted
         .pick(worker.turn())
         .and_then(|name| plan.upstream(name))
         .cloned()
         .ok_or(Fault::UNAVAILABLE)?;
+    if upstream.is_awaited {
+        upstream = Box::pin(upstream::resolved(worker, upstream)).await;
+    }
 
     // From here on the head is the target's.
     let forward_path = route.forward_path(index, &path);

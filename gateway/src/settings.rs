@@ -17,6 +17,8 @@ pub struct Settings {
     pub workers: usize,
     /// Peers whose `X-Forwarded-*`, `Forwarded`, `X-Request-Id` and identity headers are believed; none unless said.
     pub trusted_proxies: Vec<Cidr>,
+    /// Who is asked what names of targets stand for; those of `/etc/resolv.conf` unless said.
+    pub dns_servers: Vec<SocketAddr>,
     /// Where a line for each request goes; nowhere unless said.
     pub access_log: Option<AccessLog>,
     /// When what is served was last known to be the newest: told by whoever has the configs.
@@ -36,6 +38,7 @@ impl Settings {
             tls_tickets: true,
             workers: 0,
             trusted_proxies: Vec::new(),
+            dns_servers: Vec::new(),
             access_log: None,
             lease: Arc::default(),
             rate_limits: RateLimits::alone(),

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use imbl::OrdMap;
 use limits::Gradient;
 use model::Name;
+use tokio::sync::Notify;
 
 use crate::upstream::{balance::Latency, budget::Budget, figures::ByWorker};
 
@@ -24,6 +25,8 @@ pub struct UpstreamState {
     pub(crate) budget: Budget,
     /// What is counted of it.
     pub(crate) figures: ByWorker,
+    /// Told when it has somewhere to go, if it had not.
+    pub resolved: Notify,
 }
 
 /// A request in flight at an upstream that limits these, until it is dropped.

@@ -35,7 +35,7 @@ pub(crate) mod http2;
 pub(crate) mod pace;
 pub(crate) mod pool;
 pub(crate) mod replay;
-pub(crate) mod resolve;
+mod resolve;
 pub(crate) mod response_head;
 pub(crate) mod retry;
 mod shared;
@@ -44,6 +44,7 @@ mod stream;
 
 pub(crate) use answer::Answer;
 pub(crate) use replay::Reading;
+pub(crate) use resolve::resolved;
 
 use attempt::{Failed, attempt};
 use balance::{Choice, Load};

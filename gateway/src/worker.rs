@@ -31,7 +31,7 @@ use crate::{
     plan::Plan,
     settings::{Limit, Settings},
     timer::{self, Deadlines},
-    upstream::{self, http2::Local, pool::Pools, replay::KeptBytes, resolve::Resolver, spare::Spares},
+    upstream::{self, http2::Local, pool::Pools, replay::KeptBytes, spare::Spares},
 };
 
 /// The most headers that hyper takes unless told.
@@ -86,7 +86,6 @@ pub(crate) struct Worker {
     pub(crate) http2_client: http2::Builder<Local>,
     pub(crate) deadlines: Deadlines,
     pub(crate) pools: Pools,
-    pub(crate) resolver: Rc<Resolver>,
     pub(crate) spares: Spares,
     pub(crate) kept_bytes: KeptBytes,
     pub(crate) ids: RequestIds,
@@ -157,7 +156,6 @@ impl Worker {
             http2_client: upstream::http2::builder(limits),
             deadlines: Deadlines::default(),
             pools: Pools::new(limits),
-            resolver: Rc::default(),
             spares: Spares::default(),
             kept_bytes: KeptBytes::default(),
             ids: RequestIds::new(),

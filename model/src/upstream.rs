@@ -60,9 +60,10 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 /// One address in a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// `host:port`: an IPv4 address, an IPv6 address in brackets, or a DNS name.
+    /// `host:port`: an IPv4 address, an IPv6 address in brackets, or a DNS name, each of whose addresses is a place to send to. Or the name
+    /// of a service, as `_http._tcp.orders` (RFC 2782), whose records say hosts, ports, priorities and weights.
     pub address: String,
-    /// Its share of the requests beside the others': 0 (none) to 65,535.
+    /// Its share of the requests beside the others': 0 (none) to 65,535. That of each address, where it is a name.
     #[serde(default = "Target::weight_default")]
     pub weight: u16,
 }

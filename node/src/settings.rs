@@ -2,7 +2,11 @@
 
 mod limits;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use gateway::access::Destination;
@@ -13,6 +17,8 @@ const LOG: &str = "info,openraft=warn,openraft::core::heartbeat=error,chitchat=w
 /// Keys that rate limits count, and how many there may be.
 const RATE_LIMIT_KEYS: usize = 262_144;
 const RATE_LIMIT_KEYS_RANGE: std::ops::RangeInclusive<usize> = 1_000..=16_777_216;
+/// Where a name server listens unless said.
+const DNS_PORT: u16 = 53;
 /// The most threads that serve clients.
 const WORKERS_MAX: usize = 1_024;
 
@@ -53,6 +59,10 @@ pub(crate) struct Given {
     /// Network whose X-Forwarded-* and identity headers are believed; may be given several times
     #[arg(long, env = "PHALANX_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]
     trusted_proxies: Vec<String>,
+    /// Name server, as 10.0.0.2 or 10.0.0.2:5353, that is asked for names of targets; may be given several times [default: those of
+    /// /etc/resolv.conf]
+    #[arg(long, env = "PHALANX_DNS_SERVERS", value_name = "ADDR[:PORT]", value_delimiter = ',')]
+    dns_servers: Vec<String>,
     /// The largest request head, in bytes [default: 65536]
     #[arg(long, env = "PHALANX_HEAD_BYTES_MAX", value_name = "N")]
     head_bytes_max: Option<usize>,
@@ -146,6 +156,7 @@ pub(crate) struct Settings {
     pub(crate) advertise: Option<String>,
     pub(crate) admin_advertise: String,
     pub(crate) trusted_proxies: Vec<gateway::cidr::Cidr>,
+    pub(crate) dns_servers: Vec<SocketAddr>,
     pub(crate) limits: gateway::Limits,
     pub(crate) shutdown_delay: Duration,
     pub(crate) grace: Duration,
@@ -181,6 +192,10 @@ impl Given {
             trusted_proxies: match self.trusted_proxies.is_empty() {
                 true => file.trusted_proxies,
                 false => self.trusted_proxies,
+            },
+            dns_servers: match self.dns_servers.is_empty() {
+                true => file.dns_servers,
+                false => self.dns_servers,
             },
             head_bytes_max: self.head_bytes_max.or(file.head_bytes_max),
             target_bytes_max: self.target_bytes_max.or(file.target_bytes_max),
@@ -300,6 +315,16 @@ impl Given {
                 Err(_) => wrong.push(format!("trusted_proxies: {text:?} is no network, as 10.0.0.0/8")),
             }
         }
+        let mut dns_servers = Vec::new();
+        for text in self.dns_servers {
+            let address = text.parse().map(|ip: IpAddr| (ip, DNS_PORT).into()).or_else(|_| text.parse());
+            match address {
+                Ok(address) => dns_servers.push(address),
+                Err(_) => {
+                    wrong.push(format!("dns_servers: {text:?} is no ADDRESS or ADDRESS:PORT, as 10.0.0.2"))
+                }
+            }
+        }
         if !wrong.is_empty() {
             bail!("the settings are wrong:\n  {}", wrong.join("\n  "));
         }
@@ -324,6 +349,7 @@ impl Given {
             advertise,
             admin_advertise,
             trusted_proxies,
+            dns_servers,
             limits,
             shutdown_delay,
             grace,
@@ -362,6 +388,7 @@ mod tests {
             log: Some("raft=loud".into()),
             workers: Some(1 << 20),
             rate_limit_keys: Some(1),
+            dns_servers: vec!["ns1".into()],
             head_bytes_max: Some(1),
             header_timeout: Some("1ms".into()),
             stall_timeout: Some("ever".into()),
@@ -380,6 +407,7 @@ mod tests {
             "log: ",
             "workers",
             "rate_limit_keys",
+            "dns_servers",
             "head_bytes_max: 1 is not 8192 to 1048576",
             "header_timeout",
             "stall_timeout",
@@ -401,6 +429,15 @@ mod tests {
             let row = format!("| `{}` | `--{flag}` | `{environment}` |", flag.replace('-', "_"));
             assert!(document.contains(&row), "docs/settings.md lacks {row}");
         }
+    }
+
+    #[test]
+    fn a_name_server_has_a_port_of_its_own_or_the_usual_one() {
+        let servers = ["10.0.0.2", "10.0.0.2:5353", "fd00::2", "[fd00::2]:5353"].map(String::from);
+        let given = Given { dns_servers: servers.into(), ..Given::default() };
+        let told: Vec<String> =
+            given.check().unwrap().dns_servers.iter().map(SocketAddr::to_string).collect();
+        assert_eq!(told, ["10.0.0.2:53", "10.0.0.2:5353", "[fd00::2]:53", "[fd00::2]:5353"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod balancer;
 pub mod cluster;
 pub mod containers;
 pub mod dice;
+pub mod dns;
 pub mod docker;
 pub mod history;
 pub mod http;

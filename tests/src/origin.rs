@@ -36,7 +36,12 @@ impl Origin {
 
     /// Starts one on a free port of this address.
     pub fn start_at(host: IpAddr) -> Self {
-        let listener = TcpListener::bind((host, 0)).expect("the address has a free port");
+        Self::start_on(SocketAddr::new(host, 0))
+    }
+
+    /// Starts one at this address.
+    pub fn start_on(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).expect("the address is free");
         let address = listener.local_addr().expect("it is bound");
         let shared = Arc::<Shared>::default();
         let serving = shared.clone();

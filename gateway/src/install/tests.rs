@@ -17,19 +17,19 @@ fn name(text: &str) -> Name {
 #[test]
 fn what_did_not_change_is_the_same_object() {
     let mut config = Config::default();
-    put(&mut config, Kind::Upstream, "u", r#"{"targets":[{"address":"a:1"}]}"#);
+    put(&mut config, Kind::Upstream, "u", r#"{"targets":[{"address":"10.0.0.1:1"}]}"#);
     put(&mut config, Kind::Policy, "p", r#"{"type":"ip","deny":["10.0.0.0/8"]}"#);
     put(&mut config, Kind::Route, "r", r#"{"upstream":"u","policies":["p"]}"#);
     put(&mut config, Kind::Route, "s", r#"{"upstream":"u","hosts":["s"]}"#);
     let old = Plan::empty().install(&config).unwrap();
-    put(&mut config, Kind::Upstream, "u", r#"{"targets":[{"address":"b:1"}]}"#);
+    put(&mut config, Kind::Upstream, "u", r#"{"targets":[{"address":"10.0.0.2:1"}]}"#);
     put(&mut config, Kind::Policy, "p", r#"{"type":"ip","deny":["11.0.0.0/8"]}"#);
     put(&mut config, Kind::Route, "s", r#"{"upstream":"u","hosts":["t"]}"#);
     let new = old.install(&config).unwrap();
     assert_eq!(new.revision(), config.revision);
     assert!(Arc::ptr_eq(&old.routes[&name("r")], &new.routes[&name("r")]));
     assert!(!Arc::ptr_eq(&old.routes[&name("s")], &new.routes[&name("s")]));
-    assert_eq!(&*new.upstream(&name("u")).unwrap().endpoints.all()[0].label, "b:1");
+    assert_eq!(&*new.upstream(&name("u")).unwrap().endpoints.all()[0].label, "10.0.0.2:1");
     let policy = |plan: &Plan| format!("{:?}", plan.policies(&plan.routes[&name("r")]).collect::<Vec<_>>());
     assert_ne!(policy(&old), policy(&new));
 }
@@ -37,7 +37,7 @@ fn what_did_not_change_is_the_same_object() {
 #[test]
 fn a_config_that_does_not_compile_leaves_the_plan() {
     let mut config = Config::default();
-    put(&mut config, Kind::Upstream, "u", r#"{"targets":[{"address":"a:1"}]}"#);
+    put(&mut config, Kind::Upstream, "u", r#"{"targets":[{"address":"10.0.0.1:1"}]}"#);
     put(&mut config, Kind::Route, "r", r#"{"upstream":"u"}"#);
     let plan = Plan::empty().install(&config).unwrap();
     let mut dangling = config.clone();

@@ -1,17 +1,22 @@
 //! What requests of an upstream are balanced over: endpoints, each a place to send to and what is known of it.
 
-use std::sync::Arc;
+mod gather;
 
-use super::upstream::TargetHost;
+use std::{net::SocketAddr, sync::Arc};
+
+pub(crate) use gather::{Gathered, gather};
+
 use crate::{state::TargetState, upstream::balance::Draw};
 
 /// A place to which requests of an upstream can be sent.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// What people call it: `host:port` as in the config.
+    /// What people call it: the target as in the config; of a name with the address after it, as `orders:80/10.0.1.7:80`.
     pub label: Box<str>,
+    /// `host:port`, by which it is asked for: the target as in the config, or what the record of its service says.
+    pub authority: Box<str>,
     /// Where it is.
-    pub host: TargetHost,
+    pub address: SocketAddr,
     /// Its share beside the others', 1 or more.
     pub weight: u32,
     /// What is known of it; outlives the Plan.

@@ -5,10 +5,11 @@ use std::{net::SocketAddr, sync::Arc};
 use model::{Name, Violation};
 
 use super::{
-    endpoint::{Endpoint, Endpoints},
+    endpoint::{self, Endpoints, Gathered},
     transport::Transport,
 };
 use crate::{
+    names::{Followed, Names},
     state::UpstreamState,
     upstream::{breaker::Connections, retry::Rule},
 };
@@ -24,12 +25,16 @@ pub struct CompiledUpstream {
     pub transport: Arc<Transport>,
     /// Where it can go; targets of weight 0 are not among them.
     pub endpoints: Endpoints,
+    /// Whether it has nowhere to go yet, because nobody has answered what its targets' names stand for.
+    pub is_awaited: bool,
     /// What outlives this Plan.
     pub state: Arc<UpstreamState>,
     /// What is tried again.
     pub(crate) retry: Rule,
     /// The connections to it, where they are limited.
     pub(crate) connections: Option<Arc<Connections>>,
+    /// The names among its targets, each with the edition of the answer that it was compiled with.
+    followed: Box<[(Arc<Followed>, u64)]>,
 }
 
 /// Where a target is.
@@ -39,98 +44,75 @@ pub enum TargetHost {
     Address(SocketAddr),
     /// Where DNS says that this name is, at this port.
     Dns(Box<str>, u16),
+    /// Where the records of this service say (RFC 2782).
+    Service(Box<str>),
 }
 
 impl TargetHost {
-    /// Reads `host:port`: an IPv4 address, an IPv6 address in brackets, or a DNS name.
+    /// Reads `host:port` (an IPv4 address, an IPv6 address in brackets, or a DNS name), or the name of a service, which begins with `_`
+    /// and has no port.
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse() {
             return Some(Self::Address(address));
         }
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if text.starts_with('_') && text.len() <= 253 && text.bytes().all(good) {
+            return Some(Self::Service(text.to_ascii_lowercase().into()));
+        }
         let (host, port) = text.rsplit_once(':')?;
         let port = port.parse().ok().filter(|port| *port != 0)?;
-        let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         let named = !host.is_empty() && host.len() <= 253 && host.bytes().all(good);
-        named.then(|| Self::Dns(host.into(), port))
+        named.then(|| Self::Dns(host.to_ascii_lowercase().into(), port))
+    }
+
+    /// What is wrong with a text that can't be read.
+    pub(crate) fn wrong(text: &str) -> String {
+        format!("{text:?} is neither host:port nor the name of a service, as _http._tcp.orders")
     }
 }
 
 impl CompiledUpstream {
-    /// Compiles `spec`, with the states of `old` for what is in both.
+    /// Compiles `spec`, with the states of `old` for what is in both, and what `names` stand for now.
     pub(crate) fn compile(
         name: &Name,
         spec: &Arc<model::Upstream>,
         old: Option<&Self>,
+        names: &Names,
     ) -> Result<Self, Vec<Violation>> {
-        let (mut endpoints, mut violations) = (Vec::with_capacity(spec.targets.len()), Vec::new());
-        for (index, target) in spec.targets.iter().enumerate() {
-            let Some(host) = TargetHost::parse(&target.address) else {
-                violations.push(Violation {
-                    path: format!("upstreams.{name}.targets[{index}].address"),
-                    message: format!("{:?} is not host:port", target.address),
-                });
-                continue;
+        let (gathered, mut violations) =
+            match endpoint::gather(name, &spec.targets, old.map(|old| &old.endpoints), names) {
+                Ok(gathered) => (Some(gathered), Vec::new()),
+                Err(violations) => (None, violations),
             };
-            let label: Box<str> = target.address.as_str().into();
-            let known = old.and_then(|old| old.endpoints.all().iter().find(|known| known.label == label));
-            let state = known.map_or_else(Arc::default, |known| known.state.clone());
-            if target.weight > 0 {
-                endpoints.push(Endpoint { label, host, weight: target.weight.into(), state });
-            }
-        }
         let transport = Transport::compile(name, spec, old.map(|old| (&*old.spec, &old.transport)));
-        let transport = match transport {
-            Ok(transport) if violations.is_empty() => transport,
-            transport => {
+        let (transport, gathered) = match (transport, gathered) {
+            (Ok(transport), Some(gathered)) => (transport, gathered),
+            (transport, _) => {
                 violations.extend(transport.err().unwrap_or_default());
                 return Err(violations);
             }
         };
         let state = old.map_or_else(Arc::default, |old| old.state.clone());
+        let Gathered { endpoints, followed, is_awaited } = gathered;
         let connections = old.and_then(|old| old.connections.as_ref());
         Ok(Self {
             name: name.clone(),
             spec: spec.clone(),
             transport,
-            endpoints: Endpoints::new(endpoints),
+            endpoints,
+            is_awaited,
             state,
             retry: Rule::of(&spec.retry),
             connections: Connections::under(spec.limits.connections, connections),
+            followed,
         })
+    }
+
+    /// Whether a name of its targets stands for something else than when it was compiled.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.followed.iter().any(|(name, edition)| name.edition() != *edition)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn upstream(text: &str, old: Option<&CompiledUpstream>) -> CompiledUpstream {
-        let spec = Arc::new(serde_json::from_str(text).unwrap());
-        CompiledUpstream::compile(&Name::new("u").unwrap(), &spec, old).unwrap()
-    }
-
-    #[test]
-    fn a_target_is_an_address_or_a_name_with_a_port() {
-        for good in ["10.0.0.1:80", "[::1]:8080", "orders:80", "orders.internal.:443"] {
-            assert!(TargetHost::parse(good).is_some(), "{good}");
-        }
-        for bad in
-            ["", "orders", "orders:", ":80", "orders:0", "orders:65536", "::1:80", "http://x:80", "a b:80"]
-        {
-            assert!(TargetHost::parse(bad).is_none(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn state_stays_with_an_address_across_changes() {
-        let old = upstream(r#"{"targets":[{"address":"a:1"},{"address":"b:1"}]}"#, None);
-        let text =
-            r#"{"targets":[{"address":"b:1","weight":3},{"address":"c:1"},{"address":"d:1","weight":0}]}"#;
-        let new = upstream(text, Some(&old));
-        assert!(Arc::ptr_eq(&old.state, &new.state));
-        let (old, new) = (old.endpoints.all(), new.endpoints.all());
-        assert!(Arc::ptr_eq(&old[1].state, &new[0].state));
-        assert_eq!(new.len(), 2);
-        assert!(old.iter().all(|known| known.state.id != new[1].state.id));
-    }
-}
+mod tests;

@@ -26,7 +26,6 @@ use crate::{
         CompiledUpstream,
         endpoint::Endpoint,
         transport::{self, Asked, Protocols, Tls},
-        upstream::TargetHost,
     },
     server::KEEPALIVE,
     worker::Worker,
@@ -35,9 +34,6 @@ use crate::{
 /// Why there is no connection to a target.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unconnected {
-    /// Its name has no address.
-    #[error("its name can't be looked up: {0}")]
-    Name(io::Error),
     /// It takes none.
     #[error(transparent)]
     Refused(io::Error),
@@ -72,24 +68,22 @@ pub(super) enum Offer {
 
 impl Unconnected {
     /// The words for each in metrics.
-    pub(crate) const REASONS: [&'static str; 6] =
-        ["name", "refused", "timeout", "certificate", "tls", "http"];
+    pub(crate) const REASONS: [&'static str; 5] = ["refused", "timeout", "certificate", "tls", "http"];
 
     /// The place in [`Self::REASONS`].
     pub(crate) fn reason(&self) -> usize {
         match self {
-            Self::Name(_) => 0,
-            Self::Refused(_) => 1,
-            Self::Late => 2,
-            Self::Untrusted(_) => 3,
-            Self::Tls(_) | Self::Nameless => 4,
-            Self::Http(_) | Self::NoHttp2 => 5,
+            Self::Refused(_) => 0,
+            Self::Late => 1,
+            Self::Untrusted(_) => 2,
+            Self::Tls(_) | Self::Nameless => 3,
+            Self::Http(_) | Self::NoHttp2 => 4,
         }
     }
 
     /// Whether it is not for the target alone to mend.
     pub(super) fn is_of_config(&self) -> bool {
-        !matches!(self, Self::Name(_) | Self::Refused(_) | Self::Late)
+        !matches!(self, Self::Refused(_) | Self::Late)
     }
 
     fn of_handshake(error: io::Error) -> Self {
@@ -141,11 +135,7 @@ async fn try_to(
     counted: Option<Rc<Counted>>,
     offer: Offer,
 ) -> Result<Wire, Unconnected> {
-    let address: SocketAddr = match &target.host {
-        TargetHost::Address(address) => *address,
-        TargetHost::Dns(..) => worker.resolver.resolve(&target.label).await.map_err(Unconnected::Name)?,
-    };
-    let mut stream = open(address).await.map_err(Unconnected::Refused)?;
+    let mut stream = open(target.address).await.map_err(Unconnected::Refused)?;
     let client = whose.as_ref().and_then(|whose| whose.client);
     if let Some((version, (from, to))) = upstream.transport.proxy_protocol.zip(client) {
         let header = announce::header(version, from, to);
@@ -182,7 +172,7 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
 fn name(tls: &Tls, target: &Endpoint, whose: Option<&Whose>) -> Option<ServerName<'static>> {
     match &tls.asked {
         Asked::Name(name) => Some(name.clone()),
-        Asked::Target => transport::server_name(&target.label),
+        Asked::Target => transport::server_name(&target.authority),
         Asked::Host => transport::server_name(whose?.host.as_deref()?),
     }
 }

@@ -1,77 +1,24 @@
-//! Targets' addresses: written as such, or by a name that is looked up in the background.
+//! The wait for the first answer to the names of an upstream's targets.
 
-use std::{cell::RefCell, collections::HashMap, io, net::SocketAddr, rc::Rc};
+use std::{rc::Rc, sync::Arc};
 
-use crate::timer;
+use crate::{plan::CompiledUpstream, worker::Worker};
 
-/// How long a name's addresses are good.
-const FRESH_MS: u64 = 5_000;
-/// The most names kept; a config with more looks some up anew.
-const NAMES_MAX: usize = 10_000;
-
-#[derive(Debug, Clone)]
-struct Known {
-    addresses: Rc<[SocketAddr]>,
-    next: usize,
-    at_ms: u64,
-    refreshing: bool,
-}
-
-/// A worker's names and their addresses.
-#[derive(Debug, Default)]
-pub(crate) struct Resolver {
-    known: RefCell<HashMap<String, Known, ahash::RandomState>>,
-}
-
-impl Resolver {
-    /// The address of `host:port`. A name that has been looked up before is answered at once, from what was found then,
-    /// and looked up again in the background when that is old; so a name server that fails harms nothing known.
-    pub(crate) async fn resolve(self: &Rc<Self>, target: &str) -> io::Result<SocketAddr> {
-        if let Ok(address) = target.parse() {
-            return Ok(address);
+/// The upstream as it is once its names were looked up; as it was if that takes longer than a connection may. A request that comes before
+/// that obeys the Plan in which its upstream has somewhere to go.
+pub(crate) async fn resolved(worker: &Rc<Worker>, upstream: Arc<CompiledUpstream>) -> Arc<CompiledUpstream> {
+    let waiting = async {
+        loop {
+            let mut told = std::pin::pin!(upstream.state.resolved.notified());
+            // Before the look at the Plan, so that nothing happens between the two.
+            told.as_mut().enable();
+            match worker.plan().upstream(&upstream.name) {
+                Some(newest) if newest.is_awaited => {}
+                newest => return newest.cloned(),
+            }
+            told.await;
         }
-        if let Some(address) = self.known(target) {
-            return Ok(address);
-        }
-        let addresses: Rc<[SocketAddr]> = tokio::net::lookup_host(target).await?.collect();
-        let first = addresses.first().copied();
-        self.learn(target, addresses);
-        first.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
-    }
-
-    fn known(self: &Rc<Self>, target: &str) -> Option<SocketAddr> {
-        let mut known = self.known.borrow_mut();
-        let entry = known.get_mut(target)?;
-        if timer::now_ms().saturating_sub(entry.at_ms) > FRESH_MS && !entry.refreshing {
-            entry.refreshing = true;
-            let (resolver, target) = (self.clone(), target.to_owned());
-            tokio::task::spawn_local(async move {
-                match tokio::net::lookup_host(&target).await {
-                    Ok(addresses) => resolver.learn(&target, addresses.collect()),
-                    Err(error) => {
-                        tracing::warn!(%target, %error, "a target's name can't be looked up; its last addresses stay");
-                        let mut known = resolver.known.borrow_mut();
-                        if let Some(entry) = known.get_mut(&target) {
-                            entry.at_ms = timer::now_ms();
-                            entry.refreshing = false;
-                        }
-                    }
-                }
-            });
-        }
-        entry.next = entry.next.wrapping_add(1);
-        entry.addresses.get(entry.next % entry.addresses.len().max(1)).copied()
-    }
-
-    fn learn(&self, target: &str, addresses: Rc<[SocketAddr]>) {
-        if addresses.is_empty() {
-            return;
-        }
-        let mut known = self.known.borrow_mut();
-        if known.len() >= NAMES_MAX {
-            known.clear();
-        }
-        let entry = Known { addresses, next: 0, at_ms: timer::now_ms(), refreshing: false };
-        known.insert(target.to_owned(), entry);
-    }
+    };
+    let newest = worker.deadlines.within(upstream.spec.timeout.connect, waiting).await;
+    newest.flatten().unwrap_or(upstream)
 }

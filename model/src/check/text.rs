@@ -42,14 +42,23 @@ pub(super) fn host_pattern(text: &str) -> Result<(), String> {
     }
 }
 
-/// `host:port`.
+/// `host:port`, or the name of a service (RFC 2782), which begins with `_` and has no port.
 pub(super) fn address(text: &str) -> Result<(), String> {
-    let wrong = || format!("{text:?} is no address: write host:port, as 10.0.1.11:8080");
+    let wrong = || {
+        format!(
+            "{text:?} is no address: write host:port, as 10.0.1.11:8080, or the name of a service, as _http._tcp.orders"
+        )
+    };
+    // A last dot says that a name is whole.
+    let whole = |name: &str| host(&name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase());
+    if text.starts_with('_') && !text.contains(':') {
+        return whole(text).map_err(|_| wrong());
+    }
     let (name, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     if !port.parse::<u16>().is_ok_and(|port| port > 0) || port.starts_with('+') {
         return Err(format!("{text:?}: the port must be 1 to 65535"));
     }
-    host(&name.to_ascii_lowercase()).map_err(|_| wrong())
+    whole(name).map_err(|_| wrong())
 }
 
 /// A token (RFC 9110, section 5.6.2), in any case.

@@ -6,7 +6,7 @@ use model::Name;
 use serde_json::json;
 
 use super::*;
-use crate::timer;
+use crate::{names::Names, timer};
 
 const STRATEGIES: [&str; 4] = ["round_robin", "random", "least_requests", "p2c"];
 
@@ -16,7 +16,7 @@ fn upstream(balance: &str, weights: &[u16]) -> CompiledUpstream {
         .map(|(at, weight)| json!({"address": format!("10.0.0.{at}:80"), "weight": weight}))
         .collect();
     let spec = serde_json::from_value(json!({"balance": balance, "targets": targets})).unwrap();
-    CompiledUpstream::compile(&Name::new("u").unwrap(), &Arc::new(spec), None).unwrap()
+    CompiledUpstream::compile(&Name::new("u").unwrap(), &Arc::new(spec), None, &Names::new().0).unwrap()
 }
 
 /// The place of an endpoint in its upstream.
