@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     metrics::{CertificateEnds, Collected, Metrics, PolicyFigures, UpstreamFigures},
     names::{self, Names},
-    plan::Plan,
+    plan::{Plan, Surroundings},
     server::Server,
     settings::Settings,
     tls::tickets::Tickets,
@@ -53,7 +53,8 @@ impl Gateway {
         let others = Arc::<Metrics>::default();
         let (names, asked) = Names::new();
         let changes = names.changes();
-        let beginning = Plan::beginning(Tickets::new(settings.tls_tickets), names.clone());
+        let around = Surroundings::new(names.clone(), settings.zone.clone());
+        let beginning = Plan::beginning(Tickets::new(settings.tls_tickets), around);
         let (publish, installed) = watch::channel(Installed { revision: beginning.revision(), error: None });
         let plan = Arc::new(ArcSwap::from_pointee(beginning));
         let first = config.borrow_and_update().clone();

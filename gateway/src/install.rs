@@ -74,7 +74,20 @@ impl Plan {
             let message = format!("was written by a newer version: {}", unreadable.error);
             violations.add(format!("{}.{name}", kind.plural()), message);
         }
+        let is_repeppered = self.config.pepper != config.pepper;
+        if is_repeppered {
+            let pepper = config.pepper.as_ref();
+            next.pepper = pepper.map(|pepper| hmac::Key::new(hmac::HMAC_SHA256, &pepper.0));
+            let derived =
+                |of: &[u8]| next.pepper.as_ref().map(|pepper| secret(pepper, of)).unwrap_or_default();
+            let (rates, choice) =
+                (derived(b"phalanx rate limits 1"), derived(b"phalanx choice of targets 1"));
+            (next.rate_secret, next.around.secret) = (rates, choice);
+        }
         let lost = next.install_upstreams(config, &mut violations);
+        if is_repeppered {
+            next.recompile(|upstream| upstream.binding.is_some());
+        }
         let retyped = next.install_policies(config, &mut violations);
         next.install_routes(config, &mut violations);
         if lost || retyped {
@@ -85,11 +98,8 @@ impl Plan {
         if violations.len() > 0 {
             return Err(CompileError { revision: config.revision, violations: violations.into_vec() });
         }
-        if self.config.pepper != config.pepper {
-            let pepper = config.pepper.as_ref();
-            next.pepper = pepper.map(|pepper| hmac::Key::new(hmac::HMAC_SHA256, &pepper.0));
-            next.rate_secret = next.pepper.as_ref().map(rate_secret).unwrap_or_default();
-            next.certificates.tickets.set_secret(pepper.map(|pepper| &pepper.0));
+        if is_repeppered {
+            next.certificates.tickets.set_secret(config.pepper.as_ref().map(|pepper| &pepper.0));
         }
         next.config = config.clone();
         Ok(next)
@@ -98,20 +108,21 @@ impl Plan {
     /// The Plan with those upstreams compiled anew whose targets' names stand for something else now; none if there are none. In time
     /// proportional to the number of upstreams.
     pub(crate) fn refreshed(&self) -> Option<Plan> {
-        let outdated: Vec<_> =
-            self.upstreams.values().filter(|upstream| upstream.is_outdated()).cloned().collect();
-        if outdated.is_empty() {
-            return None;
-        }
         let mut next = self.clone();
-        for old in outdated {
-            match CompiledUpstream::compile(&old.name, &old.spec, Some(&old), &self.names) {
-                Ok(upstream) => next.put_upstream(&old.name, Some(Arc::new(upstream))),
-                // It was compiled once, and only the places are others.
-                Err(_) => tracing::error!(upstream = %old.name, "new places of its targets can't be used"),
+        next.recompile(CompiledUpstream::is_outdated).then_some(next)
+    }
+
+    /// Compiles anew the upstreams of which this is so, whose specs are as they were; says whether there are any.
+    fn recompile(&mut self, is_so: impl Fn(&CompiledUpstream) -> bool) -> bool {
+        let old: Vec<_> = self.upstreams.values().filter(|upstream| is_so(upstream)).cloned().collect();
+        for old in &old {
+            match CompiledUpstream::compile(&old.name, &old.spec, Some(old), &self.around) {
+                Ok(upstream) => self.put_upstream(&old.name, Some(Arc::new(upstream))),
+                // It was compiled once, and what is wrong with a spec stays so.
+                Err(_) => tracing::error!(upstream = %old.name, "an upstream can't be compiled anew"),
             }
         }
-        Some(next)
+        !old.is_empty()
     }
 
     /// Returns whether any is gone.
@@ -126,7 +137,7 @@ impl Plan {
                 }
                 Diff::Here(name, _, entry) => {
                     let old = self.upstreams.get(name).map(|old| &**old);
-                    match CompiledUpstream::compile(name, &entry.spec, old, &self.names) {
+                    match CompiledUpstream::compile(name, &entry.spec, old, &self.around) {
                         Ok(upstream) => self.put_upstream(name, Some(Arc::new(upstream))),
                         Err(more) => violations.extend(more),
                     }
@@ -264,9 +275,9 @@ impl Plan {
     }
 }
 
-/// The secret under which keys of rate limits are digests, the same on all nodes of a cluster.
-fn rate_secret(pepper: &hmac::Key) -> (u64, u64) {
-    let tag = hmac::sign(pepper, b"phalanx rate limits 1");
+/// The secret for this use, the same on all nodes of a cluster.
+fn secret(pepper: &hmac::Key, of: &[u8]) -> (u64, u64) {
+    let tag = hmac::sign(pepper, of);
     let half = |half: &[u8]| half.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
     let (one, other) = tag.as_ref().split_at(8);
     (half(one), half(&other[..8]))

@@ -50,8 +50,25 @@ pub struct Plan {
     pub(crate) rate_secret: (u64, u64),
     pub(crate) router: Router,
     pub(crate) certificates: Certificates,
+    pub(crate) around: Surroundings,
+}
+
+/// What a Plan is compiled with besides the config.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
     /// What the names of targets stand for.
     pub(crate) names: Arc<Names>,
+    /// Where this node is.
+    pub(crate) zone: Option<String>,
+    /// The secret of keys and cookies by which targets are chosen, derived from the pepper: the same on all nodes.
+    pub(crate) secret: (u64, u64),
+}
+
+impl Surroundings {
+    /// Those of a node in this zone, for targets whose names stand for what these say.
+    pub(crate) fn new(names: Arc<Names>, zone: Option<String>) -> Self {
+        Self { names, zone, secret: (0, 0) }
+    }
 }
 
 /// The route that takes a request.
@@ -66,11 +83,11 @@ pub struct Matched<'p> {
 impl Plan {
     /// The Plan of the empty Config. No name of a target is ever looked up for those that are made from it.
     pub fn empty() -> Self {
-        Self::beginning(Tickets::off(), Names::new().0)
+        Self::beginning(Tickets::off(), Surroundings::new(Names::new().0, None))
     }
 
-    /// The Plan of the empty Config, and with it these tickets, for targets whose names stand for what these say.
-    pub(crate) fn beginning(tickets: Arc<Tickets>, names: Arc<Names>) -> Self {
+    /// The Plan of the empty Config, and with it these tickets and surroundings.
+    pub(crate) fn beginning(tickets: Arc<Tickets>, around: Surroundings) -> Self {
         let hasher = RandomState::new();
         Self {
             config: Config::default(),
@@ -83,7 +100,7 @@ impl Plan {
             rate_secret: (0, 0),
             router: Router::new(hasher.clone()),
             certificates: Certificates::new(tickets, hasher),
-            names,
+            around,
         }
     }
 

@@ -199,6 +199,11 @@ async fn answer(
     if upstream.is_awaited {
         upstream = Box::pin(upstream::resolved(worker, upstream)).await;
     }
+    if let Some(binding) = &upstream.binding {
+        let query = changed_query.as_deref().or(query);
+        let affinity = binding.of(&head.headers, query, || client(worker, connection, &head.headers));
+        head.extensions.insert(affinity);
+    }
 
     // From here on the head is the target's.
     let forward_path = route.forward_path(index, &path);

@@ -17,6 +17,8 @@ pub struct Settings {
     pub workers: usize,
     /// Peers whose `X-Forwarded-*`, `Forwarded`, `X-Request-Id` and identity headers are believed; none unless said.
     pub trusted_proxies: Vec<Cidr>,
+    /// Where this node is, for targets of the same zone to be preferred; nowhere unless said.
+    pub zone: Option<String>,
     /// Who is asked what names of targets stand for; those of `/etc/resolv.conf` unless said.
     pub dns_servers: Vec<SocketAddr>,
     /// Where a line for each request goes; nowhere unless said.
@@ -38,6 +40,7 @@ impl Settings {
             tls_tickets: true,
             workers: 0,
             trusted_proxies: Vec::new(),
+            zone: None,
             dns_servers: Vec::new(),
             access_log: None,
             lease: Arc::default(),

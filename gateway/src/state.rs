@@ -12,7 +12,10 @@ use limits::Gradient;
 use model::Name;
 use tokio::sync::Notify;
 
-use crate::upstream::{balance::Latency, budget::Budget, figures::ByWorker};
+use crate::{
+    timer,
+    upstream::{balance::Latency, budget::Budget, figures::ByWorker},
+};
 
 /// What is known of an upstream beside its config; kept for as long as the upstream is there.
 #[derive(Debug, Default)]
@@ -162,6 +165,9 @@ pub struct TargetState {
     pub ejections: AtomicU32,
     /// When it may be used again, in milliseconds of the health checker's monotonic clock; 0 if it is not ejected.
     pub ejected_until_ms: AtomicU64,
+    /// Since when it is in use, or from when on it will be, in milliseconds of the same clock. Whoever takes a target out of use, or brings it
+    /// back, says so here: its share grows from then on, where the upstream starts slowly.
+    pub in_use_since_ms: AtomicU64,
     /// What it has to do.
     pub load: TargetLoad,
 }
@@ -181,11 +187,13 @@ impl TargetState {
     /// A target of which nothing bad is known.
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        timer::refresh();
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
+            in_use_since_ms: AtomicU64::new(timer::now_ms()),
             load: TargetLoad::default(),
         }
     }

@@ -157,7 +157,7 @@ struct Course<'a> {
 impl<'a> Course<'a> {
     async fn run(&self, mut request: Request<RequestBody>, note: &mut Note) -> Result<Answer, Fault> {
         let mut retries = 0;
-        let mut choice = Choice::new(self.upstream);
+        let mut choice = Choice::new(self.upstream, &request);
         let mut stay: Option<&Endpoint> = None;
         // The targets whose idle connections are not to be trusted.
         let mut broken = SmallVec::<[u64; 4]>::new();
@@ -173,9 +173,12 @@ impl<'a> Course<'a> {
             let is_left = retries < self.upstream.spec.retry.attempts;
             let has_others = choice.has_untried();
             match attempted {
-                Ok(answer) => {
+                Ok(mut answer) => {
                     let again = if is_left { self.answered(&answer, retries, has_others) } else { None };
-                    let Some((wait, next)) = again else { return Ok(answer) };
+                    let Some((wait, next)) = again else {
+                        choice.bind(target, &mut answer.response);
+                        return Ok(answer);
+                    };
                     answer.throw_away();
                     self.retried(Why::Status, wait).await;
                     request = next;

@@ -161,7 +161,7 @@ async fn targets_have_names_too() {
     let mut client = under.client().await;
     for _ in 0..3 {
         client.write(GET).await;
-        // localhost may be ::1 first, where nobody listens; the connection is tried again on the next address.
+        // Of localhost the address of IPv4, where the origin listens.
         assert_eq!(client.answer().await.status, 200);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A file a kind says what that kind's objects must be; `references` and `overlap` say what they must be to each other.
 
+mod balance;
 mod certificate;
 mod overlap;
 mod references;

@@ -7,18 +7,22 @@ mod limits;
 mod protocol;
 mod proxy_protocol;
 mod retry;
+mod sticky;
 mod timeout;
 mod tls;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-pub use balance::Balance;
+pub use balance::{Balance, HashKey, Hashing};
 pub use condition::Condition;
 pub use health::{Health, Passive};
 pub use limits::Limits;
 pub use protocol::Protocol;
 pub use proxy_protocol::ProxyProtocol;
 pub use retry::{Backoff, Budget, Retry};
+pub use sticky::{SameSite, Sticky};
 pub use timeout::Timeout;
 pub use tls::{SniFrom, TlsVersion, UpstreamTls};
 
@@ -28,6 +32,15 @@ pub struct Upstream {
     /// How a target is chosen.
     #[serde(default)]
     pub balance: Balance,
+    /// How a client's requests are kept to one target by a cookie; they are not unless this is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// For how long a target that has just come into use gets less than its share, 0s (not at all) to 1h; 0s unless said.
+    #[serde(default, with = "crate::duration", skip_serializing_if = "Duration::is_zero")]
+    pub slow_start: Duration,
+    /// Below how many percent of targets in use, by weight, requests go to all of them: 0 (when there is none) to 100; 0 unless said.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub panic_percent: u32,
     /// The pool, never empty.
     pub targets: Vec<Target>,
     /// How a failing target is taken out of use.
@@ -66,6 +79,16 @@ pub struct Target {
     /// Its share of the requests beside the others': 0 (none) to 65,535. That of each address, where it is a name.
     #[serde(default = "Target::weight_default")]
     pub weight: u16,
+    /// Targets of a higher number get only what those of lower ones can't bear: 0 (unless said) to 127.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: u16,
+    /// Where it is. A node whose setting `zone` is another prefers targets of its own zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 impl Target {

@@ -108,6 +108,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     proxy.tls_tickets = settings.tls_tickets;
     proxy.workers = settings.workers;
     proxy.trusted_proxies.clone_from(&settings.trusted_proxies);
+    proxy.zone.clone_from(&settings.zone);
     proxy.dns_servers.clone_from(&settings.dns_servers);
     proxy.access_log.clone_from(&settings.access_log);
     proxy.limits.clone_from(&settings.limits);

@@ -59,6 +59,9 @@ pub(crate) struct Given {
     /// Network whose X-Forwarded-* and identity headers are believed; may be given several times
     #[arg(long, env = "PHALANX_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',')]
     trusted_proxies: Vec<String>,
+    /// Where this node is: targets of the same zone are preferred [default: nowhere]
+    #[arg(long, env = "PHALANX_ZONE")]
+    zone: Option<String>,
     /// Name server, as 10.0.0.2 or 10.0.0.2:5353, that is asked for names of targets; may be given several times [default: those of
     /// /etc/resolv.conf]
     #[arg(long, env = "PHALANX_DNS_SERVERS", value_name = "ADDR[:PORT]", value_delimiter = ',')]
@@ -156,6 +159,7 @@ pub(crate) struct Settings {
     pub(crate) advertise: Option<String>,
     pub(crate) admin_advertise: String,
     pub(crate) trusted_proxies: Vec<gateway::cidr::Cidr>,
+    pub(crate) zone: Option<String>,
     pub(crate) dns_servers: Vec<SocketAddr>,
     pub(crate) limits: gateway::Limits,
     pub(crate) shutdown_delay: Duration,
@@ -193,6 +197,7 @@ impl Given {
                 true => file.trusted_proxies,
                 false => self.trusted_proxies,
             },
+            zone: self.zone.or(file.zone),
             dns_servers: match self.dns_servers.is_empty() {
                 true => file.dns_servers,
                 false => self.dns_servers,
@@ -349,6 +354,7 @@ impl Given {
             advertise,
             admin_advertise,
             trusted_proxies,
+            zone: self.zone,
             dns_servers,
             limits,
             shutdown_delay,

@@ -102,3 +102,73 @@ fn services_say_hosts_ports_and_weights() {
         (answering(cluster.nodes[0].proxy, &[&heavy, &light, &v6]) == BTreeSet::from([2])).then_some(())
     });
 }
+
+/// Which of the origins answers a request with these headers through the node at this place, and the cookie that it sets.
+fn answers(
+    cluster: &Cluster,
+    place: usize,
+    origins: &[Origin],
+    target: &str,
+    headers: &[(&str, &str)],
+) -> (usize, Option<String>) {
+    let before: Vec<usize> = origins.iter().map(Origin::served).collect();
+    let answer = http::get(cluster.nodes[place].proxy, target, headers).expect("the node answers");
+    assert_eq!(answer.status, 200);
+    let cookie = answer.header("set-cookie").and_then(|set| set.split(';').next()).map(str::to_owned);
+    let at = (0..origins.len()).find(|at| origins[*at].served() > before[*at]);
+    (at.expect("an origin answers"), cookie)
+}
+
+#[test]
+fn cookies_and_keys_lead_to_the_same_target_on_all_nodes_while_the_config_changes() {
+    let _alone = alone();
+    let cluster = Cluster::form(2);
+    let origins = [Origin::start(), Origin::start(), Origin::start()];
+    let apply = |attempts: u32, targets: &[Origin]| {
+        let targets: Vec<Value> =
+            targets.iter().map(|origin| json!({"address": origin.address.to_string()})).collect();
+        let retry = json!({"attempts": attempts});
+        let document = json!({
+            "version": 1,
+            "upstreams": {
+                "carts": {"balance": {"maglev": {"by": {"header": "x-user"}}}, "targets": targets, "retry": retry},
+                "shop": {"balance": "p2c", "sticky": {"cookie": "to"}, "targets": targets, "retry": retry},
+            },
+            "routes": {
+                "carts": {"match": [{"path": {"prefix": "/carts"}}], "upstream": "carts"},
+                "shop": {"match": [{"path": {"prefix": "/shop"}}], "upstream": "shop"},
+            },
+        });
+        cluster.admin(0).must("POST", "/v1/apply?wait=all", &json!({"document": document.to_string()}));
+    };
+    apply(2, &origins);
+    let users: Vec<String> = (0..12).map(|user| format!("user-{user}")).collect();
+    let of_user = |place, user: &str| answers(&cluster, place, &origins, "/carts", &[("x-user", user)]).0;
+    let led_to: Vec<usize> = users.iter().map(|user| of_user(0, user)).collect();
+    assert!((0..3).all(|at| led_to.contains(&at)), "{led_to:?}");
+    let mut cookies: [Option<String>; 3] = [None, None, None];
+    until("there is a cookie of each", || {
+        let (at, cookie) = answers(&cluster, 0, &origins, "/shop", &[]);
+        cookies[at] = cookie;
+        cookies.iter().all(Option::is_some).then_some(())
+    });
+    let cookies = cookies.map(Option::unwrap_or_default);
+
+    for change in 0..6 {
+        apply(change, &origins);
+        for place in 0..2 {
+            let now: Vec<usize> = users.iter().map(|user| of_user(place, user)).collect();
+            assert_eq!(now, led_to);
+            for (at, cookie) in cookies.iter().enumerate() {
+                let answered = answers(&cluster, place, &origins, "/shop", &[("cookie", cookie)]);
+                assert_eq!(answered, (at, None), "and no other cookie is set");
+            }
+        }
+    }
+    apply(2, &origins[..2]);
+    let (at, cookie) = answers(&cluster, 1, &origins, "/shop", &[("cookie", &cookies[2])]);
+    assert!(
+        at < 2 && cookie.as_ref() == Some(&cookies[at]),
+        "who has the cookie of one that is gone gets another"
+    );
+}

@@ -5,13 +5,14 @@ use std::{net::SocketAddr, sync::Arc};
 use model::{Name, Violation};
 
 use super::{
+    Surroundings,
     endpoint::{self, Endpoints, Gathered},
     transport::Transport,
 };
 use crate::{
-    names::{Followed, Names},
+    names::Followed,
     state::UpstreamState,
-    upstream::{breaker::Connections, retry::Rule},
+    upstream::{balance::Binding, breaker::Connections, retry::Rule},
 };
 
 /// An upstream, ready to be forwarded to.
@@ -23,10 +24,12 @@ pub struct CompiledUpstream {
     pub spec: Arc<model::Upstream>,
     /// How its targets are spoken to.
     pub transport: Arc<Transport>,
-    /// Where it can go; targets of weight 0 are not among them.
+    /// Where it can go; targets of weight 0 are not among them, unless cookies may lead there.
     pub endpoints: Endpoints,
     /// Whether it has nowhere to go yet, because nobody has answered what its targets' names stand for.
     pub is_awaited: bool,
+    /// How its requests say where they should go, if they do.
+    pub(crate) binding: Option<Box<Binding>>,
     /// What outlives this Plan.
     pub state: Arc<UpstreamState>,
     /// What is tried again.
@@ -72,15 +75,15 @@ impl TargetHost {
 }
 
 impl CompiledUpstream {
-    /// Compiles `spec`, with the states of `old` for what is in both, and what `names` stand for now.
+    /// Compiles `spec`, with the states of `old` for what is in both, and what is around here now.
     pub(crate) fn compile(
         name: &Name,
         spec: &Arc<model::Upstream>,
         old: Option<&Self>,
-        names: &Names,
+        around: &Surroundings,
     ) -> Result<Self, Vec<Violation>> {
         let (gathered, mut violations) =
-            match endpoint::gather(name, &spec.targets, old.map(|old| &old.endpoints), names) {
+            match endpoint::gather(name, spec, old.map(|old| &old.endpoints), around) {
                 Ok(gathered) => (Some(gathered), Vec::new()),
                 Err(violations) => (None, violations),
             };
@@ -94,6 +97,7 @@ impl CompiledUpstream {
         };
         let state = old.map_or_else(Arc::default, |old| old.state.clone());
         let Gathered { endpoints, followed, is_awaited } = gathered;
+        let binding = Binding::compile(name, spec, &endpoints, around.secret)?;
         let connections = old.and_then(|old| old.connections.as_ref());
         Ok(Self {
             name: name.clone(),
@@ -101,6 +105,7 @@ impl CompiledUpstream {
             transport,
             endpoints,
             is_awaited,
+            binding,
             state,
             retry: Rule::of(&spec.retry),
             connections: Connections::under(spec.limits.connections, connections),

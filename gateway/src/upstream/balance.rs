@@ -1,18 +1,35 @@
-//! Which endpoint is next: one that the upstream's strategy draws, those passed over that are out of use or were tried.
+//! Which endpoint is next: the one that the request's cookie is of; else one that the upstream's strategy draws, those passed over
+//! that are out of use or were tried.
 
+mod affinity;
 mod draw;
 mod latency;
+mod levels;
 mod load;
+mod maglev;
+mod slow_start;
 
+use http::{HeaderValue, Request, Response, header};
 use model::upstream::Balance;
 use smallvec::SmallVec;
 
+pub(crate) use affinity::{Affinity, Binding};
 pub(crate) use draw::Draw;
 pub(crate) use latency::Latency;
+pub(crate) use levels::Shares;
 pub(crate) use load::Load;
+pub(crate) use maglev::Table;
 
+use self::levels::Health;
 use super::health;
-use crate::plan::{CompiledUpstream, endpoint::Endpoint};
+use crate::{
+    chance,
+    plan::{
+        CompiledUpstream,
+        endpoint::{Endpoint, Level},
+    },
+    timer,
+};
 
 /// Draws until one is in use; then the next that is, whatever its weight.
 const DRAWS_MAX: usize = 16;
@@ -21,6 +38,7 @@ const DRAWS_MAX: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Choice<'u> {
     upstream: &'u CompiledUpstream,
+    affinity: Affinity,
     tried: SmallVec<[usize; 4]>,
 }
 
@@ -34,72 +52,136 @@ pub(crate) struct Picked<'u> {
 }
 
 impl<'u> Choice<'u> {
-    /// For a request to this upstream.
-    pub(crate) fn new(upstream: &'u CompiledUpstream) -> Self {
-        Self { upstream, tried: SmallVec::new() }
+    /// For this request to this upstream. Where it should go is among its extensions, if it says so.
+    pub(crate) fn new<B>(upstream: &'u CompiledUpstream, request: &Request<B>) -> Self {
+        let affinity = match upstream.binding {
+            Some(_) => request.extensions().get().copied().unwrap_or_default(),
+            None => Affinity::default(),
+        };
+        Self::with(upstream, affinity)
+    }
+
+    fn with(upstream: &'u CompiledUpstream, affinity: Affinity) -> Self {
+        Self { upstream, affinity, tried: SmallVec::new() }
     }
 
     /// The next endpoint: one that is in use and was not tried; if there is none, one that was not tried; then any. None if the
     /// upstream has none.
     pub(crate) fn next(&mut self) -> Option<Picked<'u>> {
-        let endpoints = self.upstream.endpoints.all();
-        let at = match endpoints.len() {
-            0 => return None,
-            1 => 0,
-            _ => {
-                let is_untried = |at: usize| !self.tried.contains(&at);
-                let is_in_use = |at: usize| is_untried(at) && !health::is_ejected(&endpoints[at].state);
-                self.draw(is_in_use).or_else(|| self.draw(is_untried)).or_else(|| self.draw(|_| true))?
-            }
+        let endpoints = &self.upstream.endpoints;
+        let at = match (endpoints.all(), endpoints.levels()) {
+            ([], _) => return None,
+            ([_], [_]) => 0,
+            _ => self.choose()?,
         };
         let again = self.tried.contains(&at);
         if !again {
             self.tried.push(at);
         }
-        Some(Picked { endpoint: &endpoints[at], again })
+        Some(Picked { endpoint: &endpoints.all()[at], again })
     }
 
-    /// Whether there is an endpoint that was not tried.
+    /// Whether there is an endpoint that was not tried, other than for its cookies.
     pub(crate) fn has_untried(&self) -> bool {
-        self.tried.len() < self.upstream.endpoints.all().len()
+        (0..self.upstream.endpoints.drawn()).any(|at| !self.tried.contains(&at))
     }
 
-    /// What the strategy draws of those that will do.
-    fn draw(&self, will_do: impl Fn(usize) -> bool) -> Option<usize> {
-        let (endpoints, draw) = (self.upstream.endpoints.all(), self.upstream.endpoints.draw());
-        let one_that_will_do = |draw_one: &dyn Fn() -> usize| {
-            let mut last = 0;
-            for _ in 0..DRAWS_MAX {
-                last = draw_one();
-                if will_do(last) {
-                    return Some(last);
-                }
-            }
-            (last..draw.count()).chain(0..last).find(|at| will_do(*at))
-        };
-        let better_of_two = |is_better: &dyn Fn(&Endpoint, &Endpoint) -> bool| {
-            let (one, other) = draw.two();
-            match (will_do(one), will_do(other)) {
-                (true, true) if one == other || is_better(&endpoints[one], &endpoints[other]) => Some(one),
-                (true, true) => Some(other),
-                // Of those that are in use both would have been drawn.
-                _ => {
-                    let one = one_that_will_do(&|| draw.by_chance())?;
-                    let other = one_that_will_do(&|| draw.by_chance())?;
-                    Some(if is_better(&endpoints[one], &endpoints[other]) { one } else { other })
-                }
-            }
-        };
-        match self.upstream.spec.balance {
-            Balance::RoundRobin => one_that_will_do(&|| draw.in_turn(self.upstream.state.turns.next())),
-            Balance::Random => one_that_will_do(&|| draw.by_chance()),
-            Balance::LeastRequests => better_of_two(&load::is_freer),
-            Balance::P2c => {
-                let mean = self.upstream.endpoints.mean_weight();
-                better_of_two(&|one, other| load::is_faster(one, other, mean))
-            }
+    /// Sets the cookie by which further requests get to this endpoint, which has answered this one, if they are to and would not; but none
+    /// of an endpoint that answers in a way that counts as its failure.
+    pub(crate) fn bind<B>(&self, answered: &Endpoint, response: &mut Response<B>) {
+        let is_failure = matches!(response.status().as_u16(), 502..=504);
+        if let Some(cookie) = self.cookie(answered).filter(|_| !is_failure) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
         }
     }
+
+    fn cookie(&self, answered: &Endpoint) -> Option<HeaderValue> {
+        let binding = self.upstream.binding.as_ref()?;
+        binding.cookie(self.affinity, self.upstream.endpoints.place(answered)?)
+    }
+
+    fn choose(&self) -> Option<usize> {
+        let (endpoints, spec) = (&self.upstream.endpoints, &self.upstream.spec);
+        if let Some(shares) = endpoints.shares() {
+            let health = endpoints.levels().iter().map(|level| Health {
+                in_use: endpoints
+                    .of(level)
+                    .iter()
+                    .filter(|one| is_in_use(one))
+                    .map(|one| u64::from(one.weight))
+                    .sum(),
+                all: level.weight,
+            });
+            shares.refresh(spec.panic_percent, health);
+        }
+        let is_untried = |at: usize| !self.tried.contains(&at);
+        let all = endpoints.all();
+        if let Some(at) = self.affinity.bound.filter(|at| is_untried(*at) && is_in_use(&all[*at])) {
+            return Some(at);
+        }
+        let will_do = |at: usize, in_panic: bool| is_untried(at) && (in_panic || is_in_use(&all[at]));
+        let window_ms = timer::millis(spec.slow_start);
+        // A key leads to one target, however new that is.
+        if window_ms > 0 && self.affinity.hash.is_none() {
+            let is_taken =
+                |at: usize, in_panic| will_do(at, in_panic) && slow_start::takes(&all[at].state, window_ms);
+            if let Some(at) = self.draw(is_taken) {
+                return Some(at);
+            }
+        }
+        self.draw(will_do).or_else(|| self.draw(|at, _| is_untried(at))).or_else(|| self.draw(|_, _| true))
+    }
+
+    /// What the strategy draws of those that will do, of the level whose share it is, or of another.
+    fn draw(&self, will_do: impl Fn(usize, bool) -> bool) -> Option<usize> {
+        let levels = self.upstream.endpoints.levels();
+        let Some(shares) = self.upstream.endpoints.shares() else {
+            return self.draw_of(levels.first()?, |at| will_do(at, false));
+        };
+        let number =
+            self.affinity.hash.map_or_else(chance::number, |hash| maglev::next_choice(hash, u64::MAX));
+        let first = shares.by(number);
+        std::iter::once(first).chain((0..levels.len()).filter(|other| *other != first)).find_map(|level| {
+            let in_panic = shares.is_in_panic(level);
+            self.draw_of(levels.get(level)?, |at| will_do(at, in_panic))
+        })
+    }
+
+    fn draw_of(&self, level: &Level, will_do: impl Fn(usize) -> bool) -> Option<usize> {
+        let (endpoints, draw) = (self.upstream.endpoints.of(level), &level.draw);
+        let will_do = |place: &usize| will_do(level.first + *place);
+        let first_of = |choices: &mut dyn Iterator<Item = usize>| {
+            let mut last = 0;
+            let found = choices.inspect(|place| last = *place).find(&will_do);
+            found.or_else(|| (last..draw.count()).chain(0..last).find(will_do))
+        };
+        let in_turn = || (0..DRAWS_MAX).map(|_| draw.in_turn(self.upstream.state.turns.next()));
+        let by_chance = || (0..DRAWS_MAX).map(|_| draw.by_chance());
+        let better_of_two = |is_better: &dyn Fn(&Endpoint, &Endpoint) -> bool| {
+            let (mut one, mut other) = draw.two();
+            if !will_do(&one) || !will_do(&other) {
+                // Of those that are in use both would have been drawn.
+                (one, other) = (first_of(&mut by_chance())?, first_of(&mut by_chance())?);
+            }
+            Some(if one == other || is_better(&endpoints[one], &endpoints[other]) { one } else { other })
+        };
+        let place = match (&self.upstream.spec.balance, self.affinity.hash, &level.table) {
+            (Balance::Maglev(_), Some(hash), Some(table)) => {
+                let choices = 0..DRAWS_MAX as u64;
+                first_of(&mut choices.map(|choice| table.at(maglev::next_choice(hash, choice))))
+            }
+            (Balance::RoundRobin | Balance::Maglev(_), ..) => first_of(&mut in_turn()),
+            (Balance::Random, ..) => first_of(&mut by_chance()),
+            (Balance::LeastRequests, ..) => better_of_two(&load::is_freer),
+            (Balance::P2c, ..) => better_of_two(&|one, other| load::is_faster(one, other, level.mean_weight)),
+        };
+        Some(level.first + place?)
+    }
+}
+
+/// Whether requests go there.
+fn is_in_use(endpoint: &Endpoint) -> bool {
+    !health::is_ejected(&endpoint.state)
 }
 
 #[cfg(test)]

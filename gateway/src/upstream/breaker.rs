@@ -179,10 +179,12 @@ mod tests {
     use model::Name;
 
     use super::*;
+    use crate::{names::Names, plan::Surroundings};
 
     fn upstream(text: &str, old: Option<&CompiledUpstream>) -> CompiledUpstream {
         let spec = Arc::new(serde_json::from_str(text).unwrap());
-        CompiledUpstream::compile(&Name::new("u").unwrap(), &spec, old).unwrap()
+        let around = Surroundings::new(Names::new().0, None);
+        CompiledUpstream::compile(&Name::new("u").unwrap(), &spec, old, &around).unwrap()
     }
 
     #[test]

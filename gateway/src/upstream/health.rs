@@ -37,7 +37,9 @@ pub(crate) fn failed(target: &TargetState, rule: &Passive) -> bool {
     }
     let ejections = target.ejections.fetch_add(1, Relaxed);
     let eject_ms = timer::millis(rule.eject).saturating_mul(1 << ejections.min(DOUBLINGS_MAX));
-    target.ejected_until_ms.store(timer::now_ms().saturating_add(eject_ms), Relaxed);
+    let until_ms = timer::now_ms().saturating_add(eject_ms);
+    target.ejected_until_ms.store(until_ms, Relaxed);
+    target.in_use_since_ms.store(until_ms, Relaxed);
     // Back in use it is on probation: its next failure ejects it again, for longer.
     target.failures.store(rule.failures - 1, Relaxed);
     true

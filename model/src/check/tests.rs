@@ -74,6 +74,36 @@ fn an_upstream_is_checked() {
         (with(json!({"retry": {"body_bytes_max": 2_000_000}})), "upstreams.x.retry.body_bytes_max"),
         (with(json!({"limits": {"connections": 1_000_001}})), "upstreams.x.limits.connections"),
         (json!({"targets": 7}), "upstreams.x"),
+        (
+            json!({"targets": [{"address": "a:1"}], "balance": {"maglev": {"by": {"header": "a b"}}}}),
+            "upstreams.x.balance.maglev.by.header",
+        ),
+        (
+            json!({"targets": [{"address": "a:1"}], "balance": {"maglev": {"by": {"cookie": "a=b"}}}}),
+            "upstreams.x.balance.maglev.by.cookie",
+        ),
+        (
+            json!({"targets": [{"address": "a:1"}], "balance": {"maglev": {"by": {"query": ""}}}}),
+            "upstreams.x.balance.maglev.by.query",
+        ),
+        (json!({"targets": [{"address": "a:1"}], "balance": "magic"}), "upstreams.x"),
+        (json!({"targets": [{"address": "a:1"}], "sticky": {"cookie": "a;b"}}), "upstreams.x.sticky.cookie"),
+        (
+            json!({"targets": [{"address": "a:1"}], "sticky": {"cookie": "a", "ttl": "401d"}}),
+            "upstreams.x.sticky.ttl",
+        ),
+        (
+            json!({"targets": [{"address": "a:1"}], "sticky": {"cookie": "a", "path": "/;"}}),
+            "upstreams.x.sticky.path",
+        ),
+        (
+            json!({"targets": [{"address": "a:1"}], "sticky": {"cookie": "a", "same_site": "none"}}),
+            "upstreams.x.sticky.same_site",
+        ),
+        (json!({"targets": [{"address": "a:1"}], "slow_start": "2h"}), "upstreams.x.slow_start"),
+        (json!({"targets": [{"address": "a:1"}], "panic_percent": 101}), "upstreams.x.panic_percent"),
+        (json!({"targets": [{"address": "a:1", "priority": 128}]}), "upstreams.x.targets[0].priority"),
+        (json!({"targets": [{"address": "a:1", "zone": ""}]}), "upstreams.x.targets[0].zone"),
         (json!({"targets": [{"address": "a:1"}], "tls": {"sni": "10.0.0.1"}}), "upstreams.x.tls.sni"),
         (json!({"targets": [{"address": "a:1"}], "tls": {"sni": "A.example"}}), "upstreams.x.tls.sni"),
         (

@@ -28,6 +28,7 @@ pub(super) fn check(upstream: &Upstream, notes: &mut Notes) {
     if targets.len() > TARGETS_MAX {
         notes.note("targets", format!("has {}, and may have {TARGETS_MAX}", targets.len()));
     }
+    super::balance::check(upstream, notes);
     if !targets.is_empty() && targets.iter().all(|target| target.weight == 0) {
         notes.note("targets", "all have the weight 0: none would get a request");
     }

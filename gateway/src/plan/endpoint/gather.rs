@@ -2,12 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use model::{Name, Violation, upstream::Target};
+use model::{
+    Name, Upstream, Violation,
+    upstream::{Balance, Target},
+};
 
-use super::{Endpoint, Endpoints};
+use super::{Endpoint, Endpoints, Rank};
 use crate::{
-    names::{Answer, Followed, Names, Place, Question},
-    plan::upstream::TargetHost,
+    names::{Answer, Followed, Place, Question},
+    plan::{Surroundings, upstream::TargetHost},
     state::TargetState,
 };
 
@@ -24,19 +27,19 @@ pub(crate) struct Gathered {
     pub(crate) is_awaited: bool,
 }
 
-/// Gathers the endpoints of an upstream's targets, with the states of `old` for those that are in both.
+/// Gathers the endpoints of an upstream's targets, as seen from around here, with the states of `old` for those that are in both.
 pub(crate) fn gather(
     upstream: &Name,
-    targets: &[Target],
+    spec: &Upstream,
     old: Option<&Endpoints>,
-    names: &Names,
+    around: &Surroundings,
 ) -> Result<Gathered, Vec<Violation>> {
     let known = old.into_iter().flat_map(|old| old.all().iter());
     let known = known.map(|endpoint| (&*endpoint.label, &endpoint.state)).collect();
-    let mut gathering = Gathering { known, all: Vec::with_capacity(targets.len()) };
+    let mut gathering = Gathering { known, all: Vec::with_capacity(spec.targets.len()) };
     let (mut followed, mut violations) = (Vec::new(), Vec::new());
     let mut is_unanswered = false;
-    for (index, target) in targets.iter().enumerate() {
+    for (index, target) in spec.targets.iter().enumerate() {
         let Some(host) = TargetHost::parse(&target.address) else {
             violations.push(Violation {
                 path: format!("upstreams.{upstream}.targets[{index}].address"),
@@ -44,9 +47,11 @@ pub(crate) fn gather(
             });
             continue;
         };
-        if target.weight == 0 {
+        if target.weight == 0 && spec.sticky.is_none() {
             continue;
         }
+        let is_elsewhere = around.zone.is_some() && target.zone != around.zone;
+        let rank = Rank { priority: target.priority, record: 0, is_elsewhere };
         let question = match host {
             TargetHost::Address(address) => {
                 let (label, authority) = (target.address.as_str().into(), target.address.as_str().into());
@@ -56,19 +61,20 @@ pub(crate) fn gather(
                     address,
                     weight: target.weight.into(),
                     state: Arc::default(),
+                    rank,
                 });
                 continue;
             }
             TargetHost::Dns(host, _) => Question::Host(host),
             TargetHost::Service(name) => Question::Service(name),
         };
-        let name = names.follow(question);
+        let name = around.names.follow(question);
         let (answer, edition) = name.answer();
         match answer {
             Answer::Awaited => is_unanswered = true,
             Answer::Failed => {}
             Answer::Places(places) => {
-                places.iter().filter_map(|place| at(target, place)).for_each(|one| gathering.add(one));
+                places.iter().filter_map(|place| at(target, rank, place)).for_each(|one| gathering.add(one));
             }
         }
         followed.push((name, edition));
@@ -80,7 +86,8 @@ pub(crate) fn gather(
         tracing::warn!(%upstream, most = ENDPOINTS_MAX, "names of targets stand for more places than are used");
     }
     let is_awaited = is_unanswered && gathering.all.is_empty();
-    let endpoints = Endpoints::new(gathering.all);
+    let is_hashed = matches!(spec.balance, Balance::Maglev(_));
+    let endpoints = Endpoints::new(gathering.all, is_hashed, spec.panic_percent > 0, old);
     Ok(Gathered { endpoints, followed: followed.into(), is_awaited })
 }
 
@@ -101,11 +108,12 @@ impl Gathering<'_> {
 }
 
 /// One of the places that a target's name stands for.
-fn at(target: &Target, place: &Place) -> Option<Endpoint> {
+fn at(target: &Target, mut rank: Rank, place: &Place) -> Option<Endpoint> {
     let weight = u32::from(target.weight);
     let (port, authority, weight) = match &place.record {
         None => (target.address.rsplit_once(':')?.1.parse().ok()?, target.address.as_str().into(), weight),
         Some(record) => {
+            rank.record = record.priority;
             let authority = format!("{}:{}", record.host.trim_end_matches('.'), record.port);
             // Beside others, 0 is for a very small share (RFC 2782).
             (record.port, authority.into(), weight * u32::from(record.weight.max(1)))
@@ -113,5 +121,5 @@ fn at(target: &Target, place: &Place) -> Option<Endpoint> {
     };
     let address = (place.ip, port).into();
     let label = format!("{}/{address}", target.address).into();
-    Some(Endpoint { label, authority, address, weight, state: Arc::default() })
+    Some(Endpoint { label, authority, address, weight, state: Arc::default(), rank })
 }

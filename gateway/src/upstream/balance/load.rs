@@ -27,7 +27,7 @@ impl Load {
     /// A request is sent to this endpoint.
     pub(crate) fn begin(balance: &Balance, endpoint: &Endpoint) -> Self {
         let is_timed = match balance {
-            Balance::RoundRobin | Balance::Random => return Self(None),
+            Balance::RoundRobin | Balance::Random | Balance::Maglev(_) => return Self(None),
             Balance::LeastRequests => false,
             Balance::P2c => true,
         };
