@@ -17,7 +17,9 @@ const HOP: [&str; 8] = [
     "upgrade",
 ];
 /// What says who the client is: names, then beginnings of names.
-const CLAIMS: [&str; 7] = [
+const CLAIMS: [&str; 9] = [
+    "client-cert",
+    "client-cert-chain",
     "forwarded",
     "x-real-ip",
     "x-request-id",
@@ -26,7 +28,7 @@ const CLAIMS: [&str; 7] = [
     "x-original-url",
     "x-rewrite-url",
 ];
-const CLAIM_PREFIXES: [&str; 4] = ["x-forwarded", "x-phalanx-", "x-consumer", "x-auth-"];
+const CLAIM_PREFIXES: [&str; 5] = ["x-forwarded", "x-phalanx-", "x-consumer", "x-auth-", "x-client-cert"];
 /// Harmful where `_` or `.` stands for `-`.
 const ALIASED: [&str; 4] = ["content-length", "transfer-encoding", "host", "connection"];
 

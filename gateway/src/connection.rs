@@ -1,7 +1,7 @@
 //! One client's connection: what is watched of it, and what ends it.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     io,
     net::SocketAddr,
     pin::Pin,
@@ -33,7 +33,9 @@ use crate::{
     proxy,
     settings::{Limit, Limits},
     streams::Streams,
-    timer, tls,
+    timer,
+    tls::{self, ClientCertificate, Proved, certificates::Certificates},
+    watched::Watched,
     worker::Worker,
 };
 
@@ -49,6 +51,8 @@ const FRESH_MS: u64 = 500;
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     tunnel: AtomicBool,
+    /// Whether a client is listened to for a little after its connection was ended.
+    lingers: AtomicBool,
     refused: OnceLock<framing::Fault>,
     /// Exchanges that have begun and not ended.
     exchanges: AtomicU32,
@@ -80,6 +84,15 @@ impl Watch {
 
     pub(crate) fn is_tunnel(&self) -> bool {
         self.tunnel.load(Relaxed)
+    }
+
+    /// Who still sends when its connection is ended is listened to for a little.
+    pub(crate) fn lingers_at_its_end(&self) {
+        self.lingers.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.lingers.load(Relaxed)
     }
 
     /// The stream was framed badly.
@@ -198,6 +211,8 @@ pub(crate) struct Connection {
     pub(crate) secure: bool,
     pub(crate) watch: Arc<Watch>,
     pub(crate) host: LastHost,
+    /// What the client proved in its handshake, over TLS.
+    proved: OnceCell<Box<Proved>>,
     /// Its requests in flight, where it speaks HTTP/2.
     pub(crate) streams: Streams,
     used: Cell<bool>,
@@ -220,6 +235,7 @@ impl Connection {
             secure,
             watch: Arc::new(Watch::new(rate_min)),
             host: LastHost::default(),
+            proved: OnceCell::new(),
             streams: Streams::default(),
             used: Cell::new(false),
             idle_since_ms: Cell::new(timer::now_ms()),
@@ -227,6 +243,22 @@ impl Connection {
             wish: Cell::new(Wish::Stay),
             waker: RefCell::new(None),
         }
+    }
+
+    /// The client has proved this in its handshake.
+    pub(crate) fn proved(&self, proved: Proved) {
+        // There is one handshake.
+        let _ = self.proved.set(Box::new(proved));
+    }
+
+    /// The client's certificate, if it has shown one.
+    pub(crate) fn certificate(&self) -> Option<&ClientCertificate> {
+        self.proved.get()?.client.as_deref()
+    }
+
+    /// Whether a request for this host may come on it.
+    pub(crate) fn may_ask(&self, host: &str, certificates: &Certificates) -> bool {
+        self.proved.get().is_none_or(|proved| certificates.may_serve(host, proved.context))
     }
 
     /// The scheme of what it asks for.
@@ -243,6 +275,12 @@ impl Connection {
     /// Whether it has come just now and no request of it has been read.
     pub(crate) fn is_fresh(&self) -> bool {
         !self.used.get() && timer::now_ms().saturating_sub(self.idle_since_ms.get()) < FRESH_MS
+    }
+
+    /// Something goes on besides its exchanges, for as long as this is kept.
+    pub(crate) fn busy(self: &Rc<Self>) -> Busy {
+        self.begin();
+        Busy(self.clone())
     }
 
     /// An exchange has ended: its response is handed to hyper whole, or given up.
@@ -333,8 +371,29 @@ impl Connection {
     }
 }
 
+/// Something that goes on on a connection besides its exchanges.
+pub(crate) struct Busy(Rc<Connection>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// Serves the connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, connection: Rc<Connection>) {
+    if worker.settings.http2_plain {
+        let begun = connection.unless_ended(http2::begins(&stream));
+        match worker.deadlines.within(worker.settings.limits.header_timeout, begun).await {
+            Some(Some(Ok(false))) => {}
+            Some(Some(Ok(true))) => {
+                let stream = Watched::new(stream, connection.watch.clone());
+                return Box::pin(http2::serve(&worker, stream, &connection)).await;
+            }
+            Some(Some(Err(_)) | None) => return,
+            None => return worker.metrics.limited(Limit::HeaderTimeout),
+        }
+    }
     http1(&worker, stream, &connection).await;
 }
 

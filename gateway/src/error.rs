@@ -177,6 +177,13 @@ impl Fault {
         "loop",
         "The request goes round in a circle of gateways",
     );
+    /// The host asks its clients for more than this one has proved in its handshake (RFC 9110, section 15.5.20).
+    pub(crate) const MISDIRECTED: Self = Self::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        Code::Denied,
+        "misdirected",
+        "This host needs a connection of its own",
+    );
     /// There is no target to ask.
     pub(crate) const UNAVAILABLE: Self = Self::new(
         StatusCode::SERVICE_UNAVAILABLE,

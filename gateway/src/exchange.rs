@@ -11,6 +11,7 @@ use crate::{
     lease::Lease,
     plan::{CompiledRoute, Plan},
     rate_limits::RateLimits,
+    tls::ClientCertificate,
 };
 
 /// One request in flight, between its routing and its forwarding.
@@ -33,6 +34,8 @@ pub struct Exchange<'a> {
     pub headers: &'a mut HeaderMap,
     /// The client's address: the peer's, or what a trusted proxy says.
     pub client: IpAddr,
+    /// The client's certificate, which an authority has signed that its listener trusts.
+    pub certificate: Option<&'a ClientCertificate>,
     /// Microseconds since the Unix epoch, now.
     pub now_us: u64,
     /// When what is served was last known to be the newest.

@@ -1,18 +1,21 @@
 //! What the targets in fuzz/ ask of this crate, and nobody else does.
 
+use std::net::SocketAddr;
+
 use http::{HeaderMap, HeaderValue, Version};
 
 use crate::{
     forwarded,
     framing::Follower,
-    headers::{self, Found},
+    headers,
+    proxy_protocol::{self, Found, ProxyProtocol},
     settings::Limits,
     upstream::response_head,
 };
 
 /// Takes from a request's headers what goes no further. Says whether it asks for an upgrade, and whether it takes trailers.
 pub fn clean_request(headers: &mut HeaderMap, trusted: bool) -> (bool, bool) {
-    let Found { upgrade, trailers, .. } = headers::clean_request(headers, trusted);
+    let headers::Found { upgrade, trailers, .. } = headers::clean_request(headers, trusted);
     (upgrade, trailers)
 }
 
@@ -87,5 +90,26 @@ impl Framing {
     #[must_use]
     pub fn in_head(&self) -> bool {
         self.0.in_head()
+    }
+}
+
+/// What the bytes of a connection's beginning say of whom it is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// It goes on.
+    More,
+    /// It is so long, and names this source, if one.
+    Whole(usize, Option<SocketAddr>),
+    /// There is none.
+    None,
+}
+
+/// Reads the PROXY header that these bytes begin with.
+#[must_use]
+pub fn proxy_header(bytes: &[u8], taken: ProxyProtocol) -> ProxyHeader {
+    match proxy_protocol::parse(bytes, taken) {
+        Ok(Found::More) => ProxyHeader::More,
+        Ok(Found::Header(length, source)) => ProxyHeader::Whole(length, source),
+        Err(_) => ProxyHeader::None,
     }
 }

@@ -19,10 +19,12 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// What a client must not say of itself, by how a name begins.
-const PROTECTED_PREFIXES: [&str; 4] = ["x-forwarded", "x-phalanx-", "x-consumer", "x-auth-"];
+const PROTECTED_PREFIXES: [&str; 5] = ["x-forwarded", "x-phalanx-", "x-consumer", "x-auth-", "x-client-cert"];
 /// What a client must not say of itself, by name. That `_` and `.` pass for `-` in many a program behind us, and in some every
 /// character that is no letter or digit (RFC 3875, section 4.1.18), is why names are compared as if they did.
-const PROTECTED: [&str; 7] = [
+const PROTECTED: [&str; 9] = [
+    "client-cert",
+    "client-cert-chain",
     "forwarded",
     "x-real-ip",
     "x-request-id",

@@ -1,12 +1,15 @@
 //! HTTP/2 to clients (RFC 9113): a connection's requests, each made what it would be in HTTP/1.1.
 
-use std::{error::Error, rc::Rc};
+use std::{error::Error, io, rc::Rc};
 
 use h2::Reason;
 use http::{HeaderValue, Uri, header, request::Parts};
 use hyper::{body::Incoming, server::conn::http2 as server, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 use crate::{
     connection::{self, Connection},
@@ -14,6 +17,7 @@ use crate::{
     proxy,
     settings::Limits,
     streams::Open,
+    timer, websocket,
     worker::Worker,
 };
 
@@ -31,12 +35,29 @@ where
     }
 }
 
+/// What a connection of HTTP/2 begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Whether a connection begins with the preface of HTTP/2. What is there of it stays there.
+pub(crate) async fn begins(stream: &TcpStream) -> io::Result<bool> {
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut seen).await?;
+        if count == 0 || count == PREFACE.len() || !PREFACE.starts_with(&seen[..count]) {
+            return Ok(seen[..count] == *PREFACE);
+        }
+        // It may be either yet, and a look does not wait for more than it has seen.
+        tokio::time::sleep(timer::TICK).await;
+    }
+}
+
 /// Serves the connection to its end.
 pub(crate) async fn serve<S>(worker: &Rc<Worker>, io: S, connection: &Rc<Connection>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     worker.metrics.http2_connections_total.add(1);
+    connection.watch.lingers_at_its_end();
     let service = {
         let (worker, connection) = (worker.clone(), connection.clone());
         service_fn(move |request: http::Request<Incoming>| {
@@ -64,6 +85,7 @@ fn server(limits: &Limits, spawner: Spawner) -> server::Builder<Spawner> {
     server.initial_stream_window_size(http2.stream_window_bytes);
     server.initial_connection_window_size(http2.connection_window_bytes);
     server.max_send_buf_size(http2.send_bytes_max);
+    server.enable_connect_protocol();
     server
 }
 
@@ -96,6 +118,9 @@ pub(crate) fn as_http1(head: &mut Parts) -> Result<(), Fault> {
     let mut parts = std::mem::take(&mut head.uri).into_parts();
     (parts.scheme, parts.authority) = (None, None);
     head.uri = Uri::from_parts(parts).map_err(|_| Fault::bad_request("The request has no path"))?;
+    if let Some(protocol) = head.extensions.remove::<hyper::ext::Protocol>() {
+        websocket::as_http1(head, &protocol)?;
+    }
     join_cookies(head)
 }
 

@@ -5,6 +5,7 @@
 //! [`install`] makes the next one from the last, `router` finds the route and [`policy`] has the traffic behaviours.
 
 pub mod access;
+mod addresses;
 pub mod after;
 mod authority;
 mod body;
@@ -33,6 +34,7 @@ pub mod path;
 pub mod plan;
 pub mod policy;
 mod proxy;
+mod proxy_protocol;
 pub mod rate_limits;
 pub mod router;
 mod server;
@@ -47,6 +49,7 @@ mod upstream;
 mod vary;
 mod violations;
 mod watched;
+mod websocket;
 mod worker;
 
 pub use access::AccessLog;
@@ -54,6 +57,7 @@ pub use check::check;
 pub use error::Error;
 pub use gateway::{Gateway, Installed};
 pub use lease::{Lease, Moment};
+pub use proxy_protocol::ProxyProtocol;
 pub use rate_limits::{KeyName, Pushers, QuotaPeriod, RateLimits};
 pub use settings::{Http2Limits, Limits, Settings};
-pub use tls::Facts;
+pub use tls::{ClientCertificate, Facts};

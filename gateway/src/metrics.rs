@@ -76,6 +76,7 @@ pub(crate) struct Metrics {
     pub(crate) ejections: Count,
     pub(crate) tunnels: Count,
     pub(crate) access_log_dropped: Count,
+    pub(crate) proxy_header_failures: Count,
     pub(crate) tls_handshakes: Count,
     pub(crate) tls_resumptions: Count,
     pub(crate) tls_handshake_failures: Count,
@@ -209,7 +210,7 @@ pub(crate) struct Collected {
 
 type Read = fn(&Metrics) -> &Count;
 
-const COUNTERS: [(&str, &str, Read); 15] = [
+const COUNTERS: [(&str, &str, Read); 16] = [
     ("phalanx_framing_refusals_total", "Connections ended for bad framing.", |m| &m.framing_refusals),
     ("phalanx_connections_total", "Connections of clients.", |m| &m.connections_total),
     ("phalanx_connections_refused_total", "Connections closed at once, above the cap.", |m| {
@@ -223,6 +224,11 @@ const COUNTERS: [(&str, &str, Read); 15] = [
     ("phalanx_access_log_dropped_total", "Lines of the access log that were not written.", |m| {
         &m.access_log_dropped
     }),
+    (
+        "phalanx_proxy_header_failures_total",
+        "Connections of proxies that did not say from whom they are.",
+        |m| &m.proxy_header_failures,
+    ),
     ("phalanx_tls_handshakes_total", "Handshakes of TLS with clients that succeeded.", |m| &m.tls_handshakes),
     ("phalanx_tls_resumptions_total", "Those of them that took up a session again.", |m| &m.tls_resumptions),
     ("phalanx_tls_handshake_failures_total", "Handshakes that failed.", |m| &m.tls_handshake_failures),

@@ -12,6 +12,7 @@ use crate::{
 };
 
 pub mod api_key;
+pub mod client_certificate;
 pub mod concurrency;
 pub mod cors;
 pub mod ip;
@@ -66,6 +67,7 @@ pub struct Row {
 pub const CATALOG: &[Row] = &[
     Row { kind: cors::KIND, build: cors::build, overridable: &[] },
     Row { kind: ip::KIND, build: ip::build, overridable: &[] },
+    Row { kind: client_certificate::KIND, build: client_certificate::build, overridable: &[] },
     Row { kind: api_key::KIND, build: api_key::build, overridable: &[] },
     Row { kind: rate_limit::KIND, build: rate_limit::build, overridable: rate_limit::OVERRIDABLE },
     Row { kind: rate_limit::QUOTA, build: rate_limit::build_quota, overridable: rate_limit::OVERRIDABLE },

@@ -20,6 +20,7 @@ use crate::{
     upgrade,
     upload::{RequestBody, Upload},
     upstream::{self, Answer, Times, pace::Pace},
+    websocket,
     worker::Worker,
 };
 
@@ -50,6 +51,7 @@ pub(crate) async fn handle(
     let id = worker.ids.of(request.headers(), connection.trusted);
     let (mut head, body) = request.into_parts();
     let malformed = if head.version == Version::HTTP_2 { http2::as_http1(&mut head).err() } else { None };
+    let is_websocket = head.extensions.get::<websocket::Key>().is_some();
     let mut upload = Upload::of(&head, body);
     if let Some((stream, upload)) = ending.stream.as_ref().zip(upload.as_ref()) {
         upload.progress().tell(stream);
@@ -69,6 +71,11 @@ pub(crate) async fn handle(
         None => answer(&worker, &connection, head, &mut upload, &id, &mut ending.note, &mut after).await,
     };
     let mut response = match answer {
+        // To the client a success would be the tunnel that it has asked for.
+        Ok(response) if is_websocket && websocket::is_false_success(&response) => {
+            worker.metrics.refused(Fault::BAD_GATEWAY.code);
+            Fault::BAD_GATEWAY.response(&id)
+        }
         Ok(response) => response,
         Err(No::Fault(fault)) => {
             worker.metrics.refused(fault.code);
@@ -125,6 +132,11 @@ async fn answer(
         return Ok(Response::new(ResponseBody::empty()));
     }
     let plan = worker.plan();
+    if !connection.may_ask(&host, &plan.certificates) {
+        // The next one begins with a handshake for the host that it is for.
+        connection.finish();
+        return Err(Fault::MISDIRECTED.into());
+    }
 
     let path = path::normalise(head.uri.path())
         .map_err(|_| Fault::bad_request("The path is not one that is safe to forward"))?;
@@ -149,6 +161,7 @@ async fn answer(
             query: query.map(Cow::Borrowed),
             headers: &mut head.headers,
             client: caller,
+            certificate: connection.certificate(),
             now_us: now_us(),
             lease: &worker.settings.lease,
             rates: &worker.settings.rate_limits,
@@ -227,6 +240,9 @@ async fn answer(
     ) {
         return Err(Fault::LOOP.into());
     }
+    if let Some(certificate) = connection.certificate() {
+        certificate.tell(&mut head.headers);
+    }
     head.headers.insert(X_REQUEST_ID, id.clone());
     if let Some(host) = &route.host {
         head.headers.insert(header::HOST, host.clone());
@@ -266,7 +282,6 @@ async fn send(
         tunnel = upgrade::asked(&mut request, found, has_body);
         *request.version_mut() = Version::HTTP_11;
     }
-    let asked = tunnel.as_ref().and_then(|_| request.headers().get(header::UPGRADE).cloned());
     let times = Times::of(upstream, &route.spec.timeout);
     after.permits.extend(upstream::enter(worker, upstream)?.map(Permit::Upstream));
     let forwarded = upstream::forward(worker, upstream, times, connection, request, note).await;
@@ -282,14 +297,14 @@ async fn send(
     *upload = None;
     if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
         return match tunnel {
-            Some(client) if upgrade::agreed(asked.as_ref(), &response) => {
+            Some(asked) if asked.agreed(&response) => {
                 if let Some(fault) = connection.watch.refused() {
                     // It did not wait for the 101, and what it sent was judged as HTTP. It can't be taken back.
                     lease.discard();
                     return Err(Fault::bad_request(fault.detail()).into());
                 }
                 let permits = std::mem::take(&mut after.permits);
-                Ok(upgrade::tunnel(worker, connection, client, response, (lease, permits)))
+                Ok(upgrade::tunnel(worker, connection, asked, response, (lease, permits)))
             }
             _ => {
                 lease.discard();

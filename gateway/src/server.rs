@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     access,
+    addresses::Addresses,
     error::Error,
     metrics::Metrics,
     settings::Settings,
@@ -63,7 +64,9 @@ impl Server {
             None => None,
         };
         let connections = Arc::new(AtomicUsize::new(0));
-        let shared = Shared { settings, plan, connections, access, phase: phases };
+        let by_address_max = settings.limits.connections_by_address_max;
+        let addresses = (by_address_max > 0).then(|| Arc::new(Addresses::new(by_address_max)));
+        let shared = Shared { settings, plan, connections, addresses, access, phase: phases };
         let mut threads = Vec::with_capacity(listeners.len());
         for (number, (listeners, metrics)) in listeners.into_iter().zip(metrics.iter().cloned()).enumerate() {
             let (shared, alive) = (shared.clone(), alive.clone());

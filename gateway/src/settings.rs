@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::{access::AccessLog, cidr::Cidr, framing::HeadLimits, lease::Lease, rate_limits::RateLimits};
+use crate::{
+    access::AccessLog, cidr::Cidr, framing::HeadLimits, lease::Lease, proxy_protocol::ProxyProtocol,
+    rate_limits::RateLimits,
+};
 
 /// What one process's data plane is told besides the config.
 #[derive(Debug, Clone)]
@@ -11,6 +14,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where to listen for TLS; nowhere unless said.
     pub listen_tls: Option<SocketAddr>,
+    /// Whether clients may speak HTTP/2 without TLS, beginning with its preface (RFC 9113, section 3.3).
+    pub http2_plain: bool,
     /// Whether clients may take up a session of TLS again, on whichever node, by a ticket.
     pub tls_tickets: bool,
     /// Threads that serve; 0 is one a core.
@@ -21,6 +26,9 @@ pub struct Settings {
     pub zone: Option<String>,
     /// Who is asked what names of targets stand for; those of `/etc/resolv.conf` unless said.
     pub dns_servers: Vec<SocketAddr>,
+    /// With what those peers begin each connection to say from whom it is, on both listeners; with nothing unless said. From
+    /// others no such thing is taken.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Where a line for each request goes; nowhere unless said.
     pub access_log: Option<AccessLog>,
     /// When what is served was last known to be the newest: told by whoever has the configs.
@@ -37,11 +45,13 @@ impl Settings {
         Self {
             listen,
             listen_tls: None,
+            http2_plain: false,
             tls_tickets: true,
             workers: 0,
             trusted_proxies: Vec::new(),
             zone: None,
             dns_servers: Vec::new(),
+            proxy_protocol: None,
             access_log: None,
             lease: Arc::default(),
             rate_limits: RateLimits::alone(),
@@ -69,6 +79,9 @@ pub struct Limits {
     pub headers_max: usize,
     /// The most connections of clients at once, on all workers together; the next is closed at once.
     pub connections_max: usize,
+    /// Of these, the most from one address, or one network of 64 bits of IPv6, that is no trusted proxy; the next is closed at once. 0
+    /// for as many as it likes.
+    pub connections_by_address_max: usize,
     /// From a connection over TLS to the end of its handshake.
     pub handshake_timeout: Duration,
     /// From a head's first byte to its last.
@@ -95,6 +108,7 @@ impl Default for Limits {
             target_bytes_max: 16 * 1024,
             headers_max: 100,
             connections_max: 65_536,
+            connections_by_address_max: 0,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
@@ -152,6 +166,7 @@ pub(crate) enum Limit {
     TargetBytes,
     Headers,
     Connections,
+    ConnectionsByAddress,
     HandshakeTimeout,
     HeaderTimeout,
     IdleTimeout,
@@ -162,11 +177,12 @@ pub(crate) enum Limit {
 
 impl Limit {
     /// All of them, in the order of the enum, each with the name of its setting.
-    pub(crate) const ALL: [(Self, &str); 10] = [
+    pub(crate) const ALL: [(Self, &str); 11] = [
         (Self::HeadBytes, "head_bytes_max"),
         (Self::TargetBytes, "target_bytes_max"),
         (Self::Headers, "headers_max"),
         (Self::Connections, "connections_max"),
+        (Self::ConnectionsByAddress, "connections_by_address_max"),
         (Self::HandshakeTimeout, "handshake_timeout"),
         (Self::HeaderTimeout, "header_timeout"),
         (Self::IdleTimeout, "idle_timeout"),

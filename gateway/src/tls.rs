@@ -2,11 +2,15 @@
 
 pub(crate) mod certificate;
 pub(crate) mod certificates;
+pub(crate) mod client;
 pub(crate) mod tickets;
 
 use std::{
     io,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use rustls::{HandshakeKind, server::Acceptor};
@@ -15,10 +19,21 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{connection::Connection, settings::Limit, timer, watched::Watched, worker::Worker};
 
+use certificate::Served;
+use tickets::Context;
+
 pub use certificate::Facts;
+pub use client::ClientCertificate;
 
 /// Between two lines in the log that say that there is no certificate, in milliseconds.
 const WARN_MS: u64 = 60_000;
+
+/// What a client proved in its handshake.
+#[derive(Debug)]
+pub(crate) struct Proved {
+    pub(crate) context: Context,
+    pub(crate) client: Option<Box<ClientCertificate>>,
+}
 
 /// A client's connection after its handshake.
 pub(crate) struct Accepted {
@@ -40,8 +55,11 @@ pub(crate) async fn accept(worker: &Worker, stream: TcpStream, connection: &Conn
     let shaking = connection.unless_ended(handshake(worker, stream));
     let metrics = &worker.metrics;
     match worker.deadlines.within(worker.settings.limits.handshake_timeout, shaking).await {
-        Some(Some(Ok(stream))) => {
+        Some(Some(Ok((stream, served)))) => {
             let (_, session) = stream.get_ref();
+            let leaf = session.peer_certificates().and_then(<[_]>::first);
+            let client = leaf.and_then(|leaf| ClientCertificate::of(leaf, served.whole)).map(Box::new);
+            connection.proved(Proved { context: served.context, client });
             metrics.tls_handshakes.add(1);
             if session.handshake_kind() == Some(HandshakeKind::Resumed) {
                 metrics.tls_resumptions.add(1);
@@ -69,18 +87,21 @@ pub(crate) async fn accept(worker: &Worker, stream: TcpStream, connection: &Conn
 async fn handshake(
     worker: &Worker,
     stream: Watched<TcpStream>,
-) -> Result<TlsStream<Watched<TcpStream>>, Failed> {
+) -> Result<(TlsStream<Watched<TcpStream>>, Arc<Served>), Failed> {
     let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(Failed::Io)?;
-    let config = {
+    let served = {
         let plan = worker.plan();
         let served = plan.certificates.of(&begun.client_hello());
         if plan.certificates.is_empty() {
             warn_of_none();
         }
-        served.map(|served| served.config.clone())
+        served.cloned()
     };
-    match config {
-        Some(config) => begun.into_stream(config).await.map_err(Failed::Io),
+    match served {
+        Some(served) => {
+            let stream = begun.into_stream(served.config.clone()).await.map_err(Failed::Io)?;
+            Ok((stream, served))
+        }
         None => {
             // Tells the client, by an alert, and ends.
             if let Some(config) = &*certificate::NONE {

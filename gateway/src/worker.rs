@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::{
         Arc,
@@ -25,10 +26,12 @@ use tokio::{
 
 use crate::{
     access,
+    addresses::{Addresses, Place},
     connection::{self, Connection},
     forwarded::RequestIds,
     metrics::Metrics,
     plan::Plan,
+    proxy_protocol,
     settings::{Limit, Settings},
     timer::{self, Deadlines},
     upstream::{self, http2::Local, pool::Pools, replay::KeptBytes, spare::Spares},
@@ -52,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) plan: Arc<ArcSwap<Plan>>,
     /// Connections of clients on all workers.
     pub(crate) connections: Arc<AtomicUsize>,
+    /// How many of them each address has, if that is limited.
+    pub(crate) addresses: Option<Arc<Addresses>>,
     /// Who writes the access log, if there is one.
     pub(crate) access: Option<SyncSender<access::Lines>>,
     /// What is wanted of the workers.
@@ -211,20 +216,68 @@ impl Worker {
         }
         let number = self.taken.get();
         self.taken.set(number + 1);
-        let held = Held { worker: self.clone(), number };
+        let held = Held { worker: self.clone(), number, place: None };
         self.metrics.connections.add(1);
         let Ok(peer) = stream.peer_addr() else { return };
         // Without it answers wait for acknowledgements; that it may fail harms nothing else.
         let _ = stream.set_nodelay(true);
         timer::refresh();
-        let trusted = self.settings.trusted_proxies.iter().any(|range| range.contains(peer.ip()));
+        match self.settings.proxy_protocol.filter(|_| self.trusts(peer.ip())) {
+            None => self.serve(held, stream, peer, secure),
+            Some(taken) => {
+                let worker = self.clone();
+                tokio::task::spawn_local(
+                    async move { worker.serve_for(taken, held, stream, peer, secure).await },
+                );
+            }
+        }
+    }
+
+    fn trusts(&self, peer: IpAddr) -> bool {
+        self.settings.trusted_proxies.iter().any(|range| range.contains(peer))
+    }
+
+    /// Serves a connection for whom its proxy says that it is.
+    async fn serve_for(
+        self: Rc<Self>,
+        taken: proxy_protocol::ProxyProtocol,
+        held: Held,
+        mut stream: TcpStream,
+        proxy: SocketAddr,
+        secure: bool,
+    ) {
+        let reading = proxy_protocol::read(&mut stream, taken);
+        match self.deadlines.within(self.settings.limits.header_timeout, reading).await {
+            Some(Ok(source)) => self.serve(held, stream, source.unwrap_or(proxy), secure),
+            Some(Err(error)) => {
+                self.metrics.proxy_header_failures.add(1);
+                tracing::debug!(%proxy, %error, "a proxy does not say from whom a connection is");
+            }
+            None => {
+                self.metrics.proxy_header_failures.add(1);
+                self.metrics.limited(Limit::HeaderTimeout);
+            }
+        }
+    }
+
+    /// Serves a connection of this client, unless it has too many.
+    fn serve(self: &Rc<Self>, mut held: Held, stream: TcpStream, peer: SocketAddr, secure: bool) {
+        let trusted = self.trusts(peer.ip());
+        if let Some(addresses) = self.shared.addresses.as_ref().filter(|_| !trusted) {
+            let Some(place) = addresses.enter(peer.ip()) else {
+                self.metrics.connections_refused.add(1);
+                self.metrics.limited(Limit::ConnectionsByAddress);
+                return;
+            };
+            held.place = Some(place);
+        }
         let rate_min = self.settings.limits.client_rate_min;
         let mut connection = Connection::new(peer, trusted, rate_min, secure);
         if self.plan().announcing > 0 {
             connection.local = stream.local_addr().ok();
         }
         let connection = Rc::new(connection);
-        if self.connections.borrow_mut().insert(number, connection.clone()).is_none() {
+        if self.connections.borrow_mut().insert(held.number, connection.clone()).is_none() {
             self.changed.notify_waiters();
         }
         let worker = self.clone();
@@ -324,6 +377,8 @@ impl Worker {
 struct Held {
     worker: Rc<Worker>,
     number: u64,
+    /// Among those of its address, if these are limited.
+    place: Option<Place>,
 }
 
 impl Drop for Held {

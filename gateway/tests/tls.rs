@@ -80,6 +80,18 @@ async fn a_certificate_is_chosen_by_the_name_that_is_asked_for() {
 }
 
 #[tokio::test]
+async fn a_certificate_may_be_for_new_versions_alone() {
+    let origin = Origin::saying("hello").await;
+    let certificate = made(&["a.example"]);
+    let mut spec = certificate.spec();
+    spec["min_version"] = json!("1.3");
+    let under = in_front(over_tls(), &origin, &[("a", spec)]);
+    let config = |version| trusting(&[&certificate], &[], &[version]);
+    assert!(connect(under.tls(), "a.example", config(&TLS12)).await.is_err());
+    assert!(connect(under.tls(), "a.example", config(&TLS13)).await.is_ok());
+}
+
+#[tokio::test]
 async fn without_a_certificate_there_is_an_alert_and_a_metric() {
     let origin = Origin::saying("hello").await;
     let certificate = made(&["a.example"]);
@@ -210,6 +222,29 @@ async fn http2_is_to_targets_what_http1_is() {
     }
     assert_eq!(under.metric("phalanx_http2_connections_total"), Some(1.0));
     assert_eq!(under.metric("phalanx_requests_total{class=\"2xx\"}"), Some(102.0));
+}
+
+#[tokio::test]
+async fn http2_is_spoken_without_tls_where_that_is_so_set() {
+    let origin = Origin::saying("hello").await;
+    let under = in_front(gateway::Settings { http2_plain: true, ..settings() }, &origin, &[]);
+    let stream = tokio::net::TcpStream::connect(under.gateway.address()).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let handshake = hyper::client::conn::http2::handshake::<_, _, Full<hyper::body::Bytes>>(executor, io);
+    let (mut streams, connection) = patiently(handshake).await.unwrap();
+    tokio::spawn(connection);
+    assert_eq!(answer(streams.send_request(get("http://a.example/"))).await.1, "hello");
+    assert_eq!(header(&origin.last().head, "x-forwarded-proto"), Some("http"));
+    // HTTP/1.1 is spoken there as well, also where it begins like the preface.
+    let mut client = under.client().await;
+    client.write("P").await;
+    client.write("OST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
+    assert_eq!(client.answer().await.body, "hello");
+    let other = in_front(settings(), &origin, &[]);
+    let mut client = other.client().await;
+    client.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    assert!(support::status(&client.rest().await).starts_with(['4', '5']));
 }
 
 #[tokio::test]

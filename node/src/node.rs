@@ -105,11 +105,13 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let registry = prometheus::Registry::new();
     let mut proxy = gateway::Settings::new(settings.proxy);
     proxy.listen_tls = settings.proxy_tls;
+    proxy.http2_plain = settings.http2_plain;
     proxy.tls_tickets = settings.tls_tickets;
     proxy.workers = settings.workers;
     proxy.trusted_proxies.clone_from(&settings.trusted_proxies);
     proxy.zone.clone_from(&settings.zone);
     proxy.dns_servers.clone_from(&settings.dns_servers);
+    proxy.proxy_protocol = settings.proxy_protocol;
     proxy.access_log.clone_from(&settings.access_log);
     proxy.limits.clone_from(&settings.limits);
     let lease = proxy.lease.clone();

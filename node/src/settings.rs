@@ -38,6 +38,9 @@ pub(crate) struct Given {
     /// Where clients are served over TLS, HTTP/2 and HTTP/1.1 [default: nowhere]
     #[arg(long, env = "PHALANX_PROXY_TLS", value_name = "ADDR:PORT")]
     proxy_tls: Option<String>,
+    /// Whether clients may speak HTTP/2 without TLS, by prior knowledge: `on` or `off` [default: off]
+    #[arg(long, env = "PHALANX_HTTP2_PLAIN", value_name = "on|off")]
+    http2_plain: Option<String>,
     /// Whether clients take up TLS sessions again by tickets, on whichever node: `on` or `off` [default: on]
     #[arg(long, env = "PHALANX_TLS_TICKETS", value_name = "on|off")]
     tls_tickets: Option<String>,
@@ -81,6 +84,12 @@ pub(crate) struct Given {
     /// From a head's first byte to its last [default: 10s]
     #[arg(long, env = "PHALANX_HEADER_TIMEOUT", value_name = "DURATION")]
     header_timeout: Option<String>,
+    /// With what trusted proxies begin each connection to say from whom it is: `off`, `v1`, `v2` or `any` [default: off]
+    #[arg(long, env = "PHALANX_PROXY_PROTOCOL", value_name = "VERSION")]
+    proxy_protocol: Option<String>,
+    /// The most connections from one address at once; 0 for as many as it likes [default: 0]
+    #[arg(long, env = "PHALANX_CONNECTIONS_BY_ADDRESS_MAX", value_name = "N")]
+    connections_by_address_max: Option<usize>,
     /// From a connection over TLS to the end of its handshake [default: 10s]
     #[arg(long, env = "PHALANX_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
     handshake_timeout: Option<String>,
@@ -152,6 +161,7 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) proxy: SocketAddr,
     pub(crate) proxy_tls: Option<SocketAddr>,
+    pub(crate) http2_plain: bool,
     pub(crate) tls_tickets: bool,
     pub(crate) workers: usize,
     pub(crate) peer: SocketAddr,
@@ -161,6 +171,7 @@ pub(crate) struct Settings {
     pub(crate) trusted_proxies: Vec<gateway::cidr::Cidr>,
     pub(crate) zone: Option<String>,
     pub(crate) dns_servers: Vec<SocketAddr>,
+    pub(crate) proxy_protocol: Option<gateway::ProxyProtocol>,
     pub(crate) limits: gateway::Limits,
     pub(crate) shutdown_delay: Duration,
     pub(crate) grace: Duration,
@@ -187,6 +198,7 @@ impl Given {
             name: self.name.or(file.name),
             proxy: self.proxy.or(file.proxy),
             proxy_tls: self.proxy_tls.or(file.proxy_tls),
+            http2_plain: self.http2_plain.or(file.http2_plain),
             tls_tickets: self.tls_tickets.or(file.tls_tickets),
             workers: self.workers.or(file.workers),
             peer: self.peer.or(file.peer),
@@ -207,6 +219,8 @@ impl Given {
             headers_max: self.headers_max.or(file.headers_max),
             connections_max: self.connections_max.or(file.connections_max),
             header_timeout: self.header_timeout.or(file.header_timeout),
+            proxy_protocol: self.proxy_protocol.or(file.proxy_protocol),
+            connections_by_address_max: self.connections_by_address_max.or(file.connections_by_address_max),
             handshake_timeout: self.handshake_timeout.or(file.handshake_timeout),
             http2_streams_max: self.http2_streams_max.or(file.http2_streams_max),
             http2_resets_max: self.http2_resets_max.or(file.http2_resets_max),
@@ -265,14 +279,17 @@ impl Given {
                 false
             }
         };
-        let tls_tickets = match self.tls_tickets.as_deref() {
-            None | Some("on") => true,
+        let mut switch = |what: &str, given: Option<&str>, default: bool| match given {
+            None => default,
+            Some("on") => true,
             Some("off") => false,
             Some(other) => {
-                wrong.push(format!("tls_tickets: {other:?} is neither on nor off"));
-                true
+                wrong.push(format!("{what}: {other:?} is neither on nor off"));
+                default
             }
         };
+        let tls_tickets = switch("tls_tickets", self.tls_tickets.as_deref(), true);
+        let http2_plain = switch("http2_plain", self.http2_plain.as_deref(), false);
         let to = match self.access_log.as_deref() {
             None | Some("off") => None,
             Some("stdout") => Some(Destination::Stdout),
@@ -330,6 +347,19 @@ impl Given {
                 }
             }
         }
+        let proxy_protocol = match self.proxy_protocol.as_deref() {
+            None | Some("off") => None,
+            Some("v1") => Some(gateway::ProxyProtocol::V1),
+            Some("v2") => Some(gateway::ProxyProtocol::V2),
+            Some("any") => Some(gateway::ProxyProtocol::Any),
+            Some(other) => {
+                wrong.push(format!("proxy_protocol: {other:?} is none of off, v1, v2 and any"));
+                None
+            }
+        };
+        if proxy_protocol.is_some() && trusted_proxies.is_empty() {
+            wrong.push("proxy_protocol: is for trusted_proxies, and there are none".to_owned());
+        }
         if !wrong.is_empty() {
             bail!("the settings are wrong:\n  {}", wrong.join("\n  "));
         }
@@ -347,6 +377,7 @@ impl Given {
             name: self.name.unwrap_or_else(host_name),
             proxy,
             proxy_tls,
+            http2_plain,
             tls_tickets,
             workers,
             peer,
@@ -356,6 +387,7 @@ impl Given {
             trusted_proxies,
             zone: self.zone,
             dns_servers,
+            proxy_protocol,
             limits,
             shutdown_delay,
             grace,
@@ -386,7 +418,9 @@ mod tests {
         let given = Given {
             proxy: Some("nowhere".into()),
             proxy_tls: Some("8443".into()),
+            http2_plain: Some("yes".into()),
             tls_tickets: Some("maybe".into()),
+            proxy_protocol: Some("v2".into()),
             grace: Some("soon".into()),
             advertise: Some("0.0.0.0:1".into()),
             bootstrap: Some("magic".into()),
@@ -405,7 +439,9 @@ mod tests {
         for what in [
             "proxy: ",
             "proxy_tls",
+            "http2_plain",
             "tls_tickets",
+            "proxy_protocol",
             "grace",
             "advertise",
             "bootstrap",

@@ -17,6 +17,7 @@ use crate::{
 
 /// What can be done with certificates.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub(crate) enum Command {
     #[command(flatten)]
     Object(Verbs<CertificateSpec>),
@@ -85,6 +86,18 @@ pub(crate) struct CertificateSpec {
     /// For clients that name no host, or none that a certificate is for.
     #[arg(long)]
     default: bool,
+    /// The oldest version of TLS that is spoken.
+    #[arg(long, value_name = "1.2|1.3")]
+    min_version: Option<String>,
+    /// Ask clients for a certificate that these authorities have signed, PEM.
+    #[arg(long, value_name = "FILE")]
+    client_ca: Option<String>,
+    /// Let clients without one in, so that routes can ask for it by policy.
+    #[arg(long, requires = "client_ca")]
+    client_optional: bool,
+    /// Tell targets a client's whole certificate, in Client-Cert.
+    #[arg(long, requires = "client_ca")]
+    forward_certificate: bool,
 }
 
 impl Spec for CertificateSpec {
@@ -100,6 +113,16 @@ impl Spec for CertificateSpec {
         }
         if self.default {
             spec["default"] = json!(true);
+        }
+        if let Some(version) = &self.min_version {
+            spec["min_version"] = json!(version);
+        }
+        if let Some(ca) = &self.client_ca {
+            let mode = if self.client_optional { "optional" } else { "required" };
+            spec["client"] = json!({"ca": read(ca)?, "mode": mode});
+            if self.forward_certificate {
+                spec["client"]["forward_certificate"] = json!(true);
+            }
         }
         Ok((spec, Vec::new()))
     }

@@ -113,6 +113,7 @@ fn judge(
         query: None,
         headers: &mut headers,
         client: [127, 0, 0, 1].into(),
+        certificate: None,
         now_us: 1_000_000_000,
         lease: &world.lease,
         rates: world.rates.as_ref().unwrap_or(&alone),

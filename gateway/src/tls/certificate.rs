@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use ::aws_lc_rs::digest;
-use model::{Name, Violation};
+use model::{Name, Violation, upstream::TlsVersion};
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -18,7 +18,10 @@ use x509_parser::{
     prelude::{FromDer, X509Certificate},
 };
 
-use super::tickets::{Context, Tickets};
+use super::{
+    client::Asking,
+    tickets::{Bound, Context, Tickets},
+};
 
 /// The most certificates in a chain.
 const CHAIN_MAX: usize = 10;
@@ -61,7 +64,7 @@ impl Facts {
     /// # Errors
     /// Why it can't be read.
     pub fn of_chain(chain: &str) -> Result<Self, String> {
-        let chain = certificates(chain)?;
+        let chain = certificates(chain, CHAIN_MAX)?;
         Self::of(chain.first().ok_or("has no certificate in it")?)
     }
 
@@ -103,8 +106,19 @@ pub(crate) struct Served {
     /// Seconds since the Unix epoch until which it is good.
     pub(crate) not_after_s: u64,
     pub(crate) key: Arc<CertifiedKey>,
+    /// What a client proves who is served with it.
+    pub(crate) context: Context,
+    /// Whether targets are told a client's whole certificate.
+    pub(crate) whole: bool,
     /// What handshakes are made with.
     pub(crate) config: Arc<ServerConfig>,
+}
+
+impl Served {
+    /// Whether it asks clients for a certificate.
+    pub(crate) fn asks(&self) -> bool {
+        self.context != Context::NO_CLIENT
+    }
 }
 
 impl std::fmt::Debug for Served {
@@ -121,7 +135,7 @@ pub(crate) fn compile(
 ) -> Result<Served, Vec<Violation>> {
     let at =
         |place: &str, message: String| Violation { path: format!("certificates.{name}.{place}"), message };
-    let chain = certificates(&spec.chain).map_err(|error| at("chain", error));
+    let chain = certificates(&spec.chain, CHAIN_MAX).map_err(|error| at("chain", error));
     let chain = chain.and_then(|chain| match chain.first() {
         Some(leaf) => Ok((Facts::of(leaf).map_err(|error| at("chain", error))?, chain)),
         None => Err(at("chain", "has no certificate in it".to_owned())),
@@ -147,33 +161,49 @@ pub(crate) fn compile(
         let message = "the certificate names no host: say hosts, or default".to_owned();
         return Err(vec![at("hosts", message)]);
     }
+    let asking = spec.client.as_ref().map(Asking::of).transpose();
+    let asking = asking.map_err(|error| vec![at("client.ca", error)])?;
+    let (context, whole) = asking.as_ref().map_or((Context::NO_CLIENT, false), |it| (it.context, it.whole));
     let key = Arc::new(certified);
-    let config = server_config(key.clone(), tickets).map_err(|error| vec![at("chain", error.to_string())])?;
+    let config = server_config(key.clone(), spec.min_version, asking, tickets.bound(context));
+    let config = Arc::new(config.map_err(|error| vec![at("chain", error.to_string())])?);
     let (name, default, not_after_s) = (name.clone(), spec.default, facts.not_after_s);
-    Ok(Served { name, hosts, default, not_after_s, key, config: Arc::new(config) })
+    Ok(Served { name, hosts, default, not_after_s, key, context, whole, config })
 }
 
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates in this text; so many at the most.
+pub(super) fn certificates(pem: &str, max: usize) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes())
-        .take(CHAIN_MAX + 1)
+        .take(max + 1)
         .collect::<Result<_, _>>()
         .map_err(|error| format!("is no PEM: {error}"))?;
-    if chain.len() > CHAIN_MAX {
-        return Err(format!("has more than {CHAIN_MAX} certificates"));
+    if chain.len() > max {
+        return Err(format!("has more than {max} certificates"));
     }
     Ok(chain)
 }
 
-fn server_config(key: Arc<CertifiedKey>, tickets: &Arc<Tickets>) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
-        .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+fn server_config(
+    key: Arc<CertifiedKey>,
+    min_version: TlsVersion,
+    asking: Option<Asking>,
+    tickets: Bound,
+) -> Result<ServerConfig, rustls::Error> {
+    let config = ServerConfig::builder_with_provider(PROVIDER.clone());
+    let config = match min_version {
+        TlsVersion::V12 => config.with_protocol_versions(&[&TLS13, &TLS12])?,
+        TlsVersion::V13 => config.with_protocol_versions(&[&TLS13])?,
+    };
+    let config = match asking {
+        Some(asking) => config.with_client_cert_verifier(asking.verifier),
+        None => config.with_no_client_auth(),
+    };
+    let mut config = config.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     // Sessions are in tickets, which any node can read, and not in a memory that strangers fill. What they send before the
     // handshake has ended (0-RTT) can be sent again by others, so there is none.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = Arc::new(tickets.bound(Context::NO_CLIENT));
+    config.ticketer = Arc::new(tickets);
     config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
     Ok(config)
 }
@@ -189,7 +219,8 @@ pub(crate) mod tests {
         let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(hosts).unwrap();
         let (chain, key) = (made.cert.pem(), Secret(made.signing_key.serialize_pem()));
-        model::Certificate { chain, key, hosts: Vec::new(), default }
+        let (hosts, min_version) = (Vec::new(), TlsVersion::default());
+        model::Certificate { chain, key, hosts, default, min_version, client: None }
     }
 
     fn paths(spec: &model::Certificate) -> Vec<String> {

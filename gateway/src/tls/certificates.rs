@@ -7,7 +7,10 @@ use imbl::OrdMap;
 use model::Name;
 use rustls::{SignatureScheme, server::ClientHello};
 
-use super::{certificate::Served, tickets::Tickets};
+use super::{
+    certificate::Served,
+    tickets::{Context, Tickets},
+};
 use crate::plan::Map;
 
 /// Certificates that are for the same host: the one that is good for the longest first, then by name.
@@ -22,6 +25,8 @@ pub(crate) struct Certificates {
     /// By what is behind `*.`.
     wildcard: Map<Box<str>, Candidates>,
     default: Option<Candidates>,
+    /// How many ask clients for a certificate.
+    asking: usize,
 }
 
 impl Certificates {
@@ -32,6 +37,7 @@ impl Certificates {
             exact: Map::with_hasher(hasher.clone()),
             wildcard: Map::with_hasher(hasher),
             default: None,
+            asking: 0,
         }
     }
 
@@ -46,12 +52,14 @@ impl Certificates {
         if served.default {
             self.default = Some(with(self.default.as_ref(), &served));
         }
+        self.asking += usize::from(served.asks());
         self.by_name.insert(served.name.clone(), served);
     }
 
     /// Takes the certificate of this name out.
     pub(crate) fn remove(&mut self, name: &Name) {
         let Some(served) = self.by_name.remove(name) else { return };
+        self.asking -= usize::from(served.asks());
         for host in &served.hosts {
             let (map, key) = self.place(host);
             match map.get(key).and_then(|candidates| without(candidates, name)) {
@@ -77,6 +85,17 @@ impl Certificates {
             None => None,
         };
         choose(candidates.or(self.default.as_ref())?, hello.signature_schemes())
+    }
+
+    /// Whether a request for this host may come on a connection on which the client has proved this: not, if the host's
+    /// certificate asks for more. Otherwise a client would name one host in its handshake and ask for another.
+    pub(crate) fn may_serve(&self, host: &str, proved: Context) -> bool {
+        if self.asking == 0 {
+            return true;
+        }
+        let Some(candidates) = self.for_host(host).or(self.default.as_ref()) else { return true };
+        candidates.iter().any(|served| served.context == proved)
+            || candidates.iter().all(|served| !served.asks())
     }
 
     fn for_host(&self, host: &str) -> Option<&Candidates> {

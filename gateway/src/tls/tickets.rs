@@ -40,7 +40,7 @@ impl fmt::Debug for Tickets {
 }
 
 /// What a client has proved whose session is in a ticket: SHA-256 of it. Tickets of one context are nothing in another.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Context(pub(crate) [u8; 32]);
 
 impl Context {

@@ -9,8 +9,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Bytes, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertifiedKey, KeyPair};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version::TLS13};
-use rustls_pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, crypto::CryptoProvider, version::TLS13};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -49,11 +49,37 @@ pub fn trusting(
     for certificate in certificates {
         roots.add(certificate.made.cert.der().clone()).unwrap();
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+    let config = ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions).unwrap();
     let mut config = config.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     config
+}
+
+/// What a client is that trusts these chains.
+pub fn trusting_pem(chains: &[String], protocols: &[&str]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    for chain in chains {
+        roots.add(CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()).unwrap();
+    }
+    let config = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]).unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    config
+}
+
+/// What a client of HTTP/1.1 is that trusts this one and shows its own.
+pub fn showing(
+    certificate: &Made,
+    (own, key): (CertificateDer<'static>, PrivateKeyDer<'static>),
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.made.cert.der().clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]).unwrap();
+    config.with_root_certificates(roots).with_client_auth_cert(vec![own], key).unwrap()
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
 /// A connection to `address` that asks for `host`.

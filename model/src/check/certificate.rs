@@ -6,7 +6,9 @@ use crate::Certificate;
 const HOSTS_MAX: usize = 1_000;
 
 pub(super) fn check(certificate: &Certificate, notes: &mut Notes) {
-    for (place, pem) in [("chain", &certificate.chain), ("key", &certificate.key.0)] {
+    let client = certificate.client.as_ref().map(|client| ("client.ca", &client.ca));
+    let own = [("chain", &certificate.chain), ("key", &certificate.key.0)];
+    for (place, pem) in own.into_iter().chain(client) {
         if !pem.contains("-----BEGIN ") {
             notes.note(place, "is no PEM: it has a line -----BEGIN …----- in it");
         }

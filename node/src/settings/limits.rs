@@ -12,6 +12,7 @@ const HEADERS: RangeInclusive<usize> = 10..=10_000;
 const CONNECTIONS: RangeInclusive<usize> = 1..=16_777_216;
 const STREAMS: RangeInclusive<u32> = 1..=10_000;
 const RESETS: RangeInclusive<u32> = 1..=1_000_000;
+const BY_ADDRESS: RangeInclusive<usize> = 0..=16_777_216;
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 
 impl Given {
@@ -23,6 +24,12 @@ impl Given {
             ("target_bytes_max", self.target_bytes_max, &mut limits.target_bytes_max, TARGET_BYTES),
             ("headers_max", self.headers_max, &mut limits.headers_max, HEADERS),
             ("connections_max", self.connections_max, &mut limits.connections_max, CONNECTIONS),
+            (
+                "connections_by_address_max",
+                self.connections_by_address_max,
+                &mut limits.connections_by_address_max,
+                BY_ADDRESS,
+            ),
         ];
         for (name, given, limit, range) in counts {
             set(name, given, limit, range, wrong);
