@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use crate::{
     body::ResponseBody,
+    grpc::Call,
     rate_limits::RateLimits,
     state::{Adapted, InFlight},
 };
@@ -33,6 +34,12 @@ pub struct After {
     /// What is done to the response, the last first: the policy that saw the request first sees the response last. Refusals of later
     /// policies and the gateway's own errors come by here too.
     pub(crate) layers: Vec<Box<dyn Layer>>,
+    /// The request, if it is one of gRPC.
+    pub(crate) call: Option<Call>,
+    /// The request's body is base64, which its target does not get it as.
+    pub(crate) from_base64: bool,
+    /// The target is told that trailers are taken, whether or not the client said so.
+    pub(crate) wants_trailers: bool,
 }
 
 /// What a policy does to a response on its way to the client.

@@ -31,6 +31,9 @@ pub(crate) enum BodyError {
     /// No more of it came in time.
     #[error("no more of the body came in time")]
     Timeout,
+    /// It should be base64 and is not.
+    #[error("the body is no base64")]
+    Base64,
 }
 
 /// A response's body on its way to the client. With its end ends the exchange.
@@ -41,6 +44,8 @@ pub(crate) struct ResponseBody {
 
 enum Source {
     Full(Bytes),
+    /// Another, changed on its way.
+    Wrapped(Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>),
     /// A target's, as it comes, its time limits, and the connection that it comes on.
     Upstream(Incoming, Pace, #[expect(dead_code, reason = "goes back to its pool when dropped")] Lease),
 }
@@ -50,6 +55,7 @@ impl Source {
     fn is_end(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
+            Self::Wrapped(body) => body.is_end_stream(),
             Self::Upstream(body, ..) => body.is_end_stream(),
         }
     }
@@ -105,6 +111,15 @@ impl ResponseBody {
         Self { source: Source::Upstream(body, pace, lease), exchange: None }
     }
 
+    /// Puts in its place what is made of it.
+    pub(crate) fn wrap<B>(&mut self, wrap: impl FnOnce(Self) -> B)
+    where
+        B: Body<Data = Bytes, Error = BodyError> + 'static,
+    {
+        let inner = std::mem::replace(self, Self::empty());
+        self.source = Source::Wrapped(Box::pin(wrap(inner)));
+    }
+
     /// Ties the exchange's end to this body's.
     pub(crate) fn ends(&mut self, exchange: Ending) {
         if let Some(stream) = &exchange.stream
@@ -143,6 +158,7 @@ impl Body for ResponseBody {
         let frame = match &mut this.source {
             Source::Full(bytes) if bytes.is_empty() => None,
             Source::Full(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Source::Wrapped(body) => std::task::ready!(body.as_mut().poll_frame(cx)),
             Source::Upstream(body, pace, _) => {
                 let frame = Pin::new(body).poll_frame(cx);
                 if pace.is_over(frame.is_pending(), cx) {
@@ -176,6 +192,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Wrapped(body) => body.size_hint(),
             Source::Upstream(body, ..) => body.size_hint(),
         }
     }

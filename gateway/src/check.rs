@@ -65,7 +65,12 @@ fn check_upstream(after: &Config, name: &Name, violations: &mut Violations) {
             violations.add(path, TargetHost::wrong(&target.address));
         }
     }
-    violations.extend(transport::check(name, &entry.spec));
+    let certificate = |name: &Name| {
+        let entry = after.certificates.get(name)?;
+        let served = tls::certificate::compile(name, &entry.spec, &tls::tickets::Tickets::off());
+        served.ok().map(|served| served.key)
+    };
+    violations.extend(transport::check(name, &entry.spec, certificate));
 }
 
 fn check_policy(after: &Config, name: &Name, violations: &mut Violations) {

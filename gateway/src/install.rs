@@ -66,7 +66,8 @@ fn diff<'a, T>(
 
 impl Plan {
     /// The Plan of `config`, with all of this one that did not change. In time proportional to what did; but for taking
-    /// away a policy or upstream, or a policy's new type, for which every route is looked at.
+    /// away a policy or upstream, or a policy's new type, for which every route is looked at, and a new certificate, for which
+    /// every upstream is.
     pub fn install(&self, config: &Config) -> Result<Plan, CompileError> {
         let mut next = self.clone();
         let mut violations = Violations::default();
@@ -84,7 +85,11 @@ impl Plan {
                 (derived(b"phalanx rate limits 1"), derived(b"phalanx choice of targets 1"));
             (next.rate_secret, next.around.secret) = (rates, choice);
         }
+        let renewed = next.install_certificates(config, &mut violations);
         let lost = next.install_upstreams(config, &mut violations);
+        if !renewed.is_empty() {
+            next.recompile(|upstream| upstream.shows(&renewed));
+        }
         if is_repeppered {
             next.recompile(|upstream| upstream.binding.is_some());
         }
@@ -94,7 +99,6 @@ impl Plan {
             next.install_dependents(config, &mut violations);
         }
         next.install_keys(config, &mut violations);
-        next.install_certificates(config, &mut violations);
         if violations.len() > 0 {
             return Err(CompileError { revision: config.revision, violations: violations.into_vec() });
         }
@@ -116,7 +120,7 @@ impl Plan {
     fn recompile(&mut self, is_so: impl Fn(&CompiledUpstream) -> bool) -> bool {
         let old: Vec<_> = self.upstreams.values().filter(|upstream| is_so(upstream)).cloned().collect();
         for old in &old {
-            match CompiledUpstream::compile(&old.name, &old.spec, Some(old), &self.around) {
+            match self.compile_upstream(&old.name, &old.spec, Some(old)) {
                 Ok(upstream) => self.put_upstream(&old.name, Some(Arc::new(upstream))),
                 // It was compiled once, and what is wrong with a spec stays so.
                 Err(_) => tracing::error!(upstream = %old.name, "an upstream can't be compiled anew"),
@@ -137,7 +141,7 @@ impl Plan {
                 }
                 Diff::Here(name, _, entry) => {
                     let old = self.upstreams.get(name).map(|old| &**old);
-                    match CompiledUpstream::compile(name, &entry.spec, old, &self.around) {
+                    match self.compile_upstream(name, &entry.spec, old) {
                         Ok(upstream) => self.put_upstream(name, Some(Arc::new(upstream))),
                         Err(more) => violations.extend(more),
                     }
@@ -145,6 +149,15 @@ impl Plan {
             }
         }
         lost
+    }
+
+    fn compile_upstream(
+        &self,
+        name: &Name,
+        spec: &Arc<model::Upstream>,
+        old: Option<&CompiledUpstream>,
+    ) -> Result<CompiledUpstream, Vec<Violation>> {
+        CompiledUpstream::compile(name, spec, old, &self.around, |name| self.certificates.key(name))
     }
 
     fn put_upstream(&mut self, name: &Name, upstream: Option<Arc<CompiledUpstream>>) {
@@ -259,7 +272,9 @@ impl Plan {
         }
     }
 
-    fn install_certificates(&mut self, config: &Config, violations: &mut Violations) {
+    /// Returns those that are others than before.
+    fn install_certificates(&mut self, config: &Config, violations: &mut Violations) -> BTreeSet<Name> {
+        let mut renewed = BTreeSet::new();
         let old = self.config.certificates.clone();
         for item in diff(&old, &config.certificates) {
             match item {
@@ -269,9 +284,11 @@ impl Plan {
                         Ok(served) => self.certificates.insert(Arc::new(served)),
                         Err(more) => violations.extend(more),
                     }
+                    renewed.insert(name.clone());
                 }
             }
         }
+        renewed
     }
 }
 

@@ -15,6 +15,7 @@ pub mod api_key;
 pub mod client_certificate;
 pub mod concurrency;
 pub mod cors;
+pub(crate) mod grpc_web;
 pub mod ip;
 mod partition;
 pub mod rate_limit;
@@ -66,6 +67,7 @@ pub struct Row {
 /// Every type of policy, in the order in which they run on a request.
 pub const CATALOG: &[Row] = &[
     Row { kind: cors::KIND, build: cors::build, overridable: &[] },
+    Row { kind: grpc_web::KIND, build: grpc_web::build, overridable: &[] },
     Row { kind: ip::KIND, build: ip::build, overridable: &[] },
     Row { kind: client_certificate::KIND, build: client_certificate::build, overridable: &[] },
     Row { kind: api_key::KIND, build: api_key::build, overridable: &[] },

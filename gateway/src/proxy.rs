@@ -14,7 +14,9 @@ use crate::{
     connection::Connection,
     error::{Fault, X_REQUEST_ID},
     exchange::{Exchange, Refusal, Reply, Verdict},
-    forwarded, grpc, headers, http2, path,
+    forwarded,
+    grpc::{self, Call},
+    headers, http2, path,
     plan::{Action, CompiledRoute, Head, Plan},
     streams::Open,
     upgrade,
@@ -60,15 +62,15 @@ pub(crate) async fn handle(
         let client = client(&worker, &connection, &head.headers);
         ending.note = Note::of(client, &head, &id, upload.as_ref().map(Upload::progress));
     }
-    let grpc = grpc::kind(&head.method, &head.headers).cloned();
-    let say = |fault: &Fault| match &grpc {
-        Some(kind) => grpc::refusal(kind.clone(), fault, &id),
-        None => fault.response(&id),
-    };
-    let mut after = After::default();
+    let call = Call::of(&head.method, &head.headers);
+    let mut after = After { call, ..After::default() };
     let answer = match malformed {
         Some(fault) => Err(No::Fault(fault)),
         None => answer(&worker, &connection, head, &mut upload, &id, &mut ending.note, &mut after).await,
+    };
+    let say = |fault: &Fault| match &after.call {
+        Some(call) => call.refusal(fault, &id),
+        None => fault.response(&id),
     };
     let mut response = match answer {
         // To the client a success would be the tunnel that it has asked for.
@@ -249,7 +251,7 @@ async fn answer(
     } else if authority.is_none() {
         head.headers.insert(header::HOST, HeaderValue::from_static(""));
     }
-    if found.trailers {
+    if found.trailers || after.wants_trailers {
         head.headers.insert(header::TE, TRAILERS);
         head.headers.insert(header::CONNECTION, TE);
     }
@@ -274,7 +276,10 @@ async fn send(
     after: &mut After,
 ) -> Result<Response<ResponseBody>, No> {
     let has_body = upload.is_some();
-    let body = upload.as_mut().map_or(RequestBody::Empty, Upload::take);
+    let mut body = upload.as_mut().map_or(RequestBody::Empty, Upload::take);
+    if after.from_base64 {
+        body = body.decoded();
+    }
     let mut request = Request::from_parts(head, body);
     let mut tunnel = None;
     if found.upgrade {
@@ -282,7 +287,8 @@ async fn send(
         tunnel = upgrade::asked(&mut request, found, has_body);
         *request.version_mut() = Version::HTTP_11;
     }
-    let times = Times::of(upstream, &route.spec.timeout);
+    let given = after.call.as_ref().and_then(|call| call.timeout);
+    let times = Times::of(upstream, &route.spec.timeout).within(given);
     after.permits.extend(upstream::enter(worker, upstream)?.map(Permit::Upstream));
     let forwarded = upstream::forward(worker, upstream, times, connection, request, note).await;
     // How long a body took to come says nothing of the target, and a failure nothing of how fast it is; but that it is too slow.
@@ -316,7 +322,11 @@ async fn send(
     headers::clean_response(&mut head.headers, false);
     head.version = Version::HTTP_11;
     let pace = Pace::new(worker.clone(), upstream.spec.timeout.idle, times.end_ms);
-    let response = Response::from_parts(head, ResponseBody::upstream(body, pace, lease));
+    let mut response = Response::from_parts(head, ResponseBody::upstream(body, pace, lease));
+    // In HTTP/1.1 trailers may be lost on the way, and what broke off must not pass for whole.
+    if after.call.is_some() && (version == Version::HTTP_2 || after.wants_trailers) {
+        response.body_mut().wrap(grpc::Ends::new);
+    }
     Ok(finished(route, response))
 }
 

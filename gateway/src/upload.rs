@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, OnceCell},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -13,7 +13,9 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::{body::BodyError, headers, streams::Stream, timer, upstream::Reading};
+use crate::{
+    body::BodyError, headers, policy::grpc_web::FromBase64, streams::Stream, timer, upstream::Reading,
+};
 
 /// The most bytes of a body that nobody wants that are read, so that its connection can be kept.
 const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
@@ -58,6 +60,11 @@ impl Progress {
     /// It may be asked for from now on.
     pub(crate) fn offered(&self) {
         self.untaken_since_ms.set(timer::now_ms());
+    }
+
+    /// What the client sends is not what it should be.
+    fn break_off(&self) {
+        self.broke_off.set(true);
     }
 
     /// Whether the client did not send it to its end.
@@ -146,6 +153,15 @@ pub(crate) enum RequestBody {
     Incoming(Incoming, Rc<Progress>),
     /// The client's, kept as it comes in case it must be sent again.
     Kept(Reading),
+    /// The client's, whose text is made bytes.
+    Text(Box<Text>),
+}
+
+/// A body that comes as base64.
+#[derive(Debug)]
+pub(crate) struct Text {
+    body: RequestBody,
+    decoder: FromBase64,
 }
 
 impl RequestBody {
@@ -155,6 +171,29 @@ impl RequestBody {
             Self::Empty => None,
             Self::Incoming(_, progress) => Some(progress.clone()),
             Self::Kept(reading) => reading.progress(),
+            Self::Text(text) => text.body.progress(),
+        }
+    }
+
+    /// The bytes of which it is the base64.
+    pub(crate) fn decoded(self) -> Self {
+        Self::Text(Box::new(Text { body: self, decoder: FromBase64::default() }))
+    }
+}
+
+impl Text {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
+            let Some(data) = frame.as_ref().and_then(Frame::data_ref) else {
+                self.decoder.end()?;
+                return Poll::Ready(frame.map(Ok));
+            };
+            let bytes = self.decoder.part(data)?;
+            // A part of a group is nothing yet.
+            if !bytes.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
         }
     }
 }
@@ -170,6 +209,13 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Kept(reading) => Pin::new(reading).poll_frame(cx),
+            Self::Text(text) => {
+                let frame = ready!(text.poll_frame(cx));
+                if let (Some(Err(_)), Some(progress)) = (&frame, text.body.progress()) {
+                    progress.break_off();
+                }
+                Poll::Ready(frame)
+            }
             Self::Incoming(body, progress) => {
                 let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
                     progress.untaken_since_ms.set(0);
@@ -204,6 +250,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Incoming(body, _) => body.is_end_stream(),
             Self::Kept(reading) => reading.is_end_stream(),
+            Self::Text(text) => text.body.is_end_stream() && text.decoder.end().is_ok(),
         }
     }
 
@@ -212,6 +259,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Incoming(body, _) => body.size_hint(),
             Self::Kept(reading) => reading.size_hint(),
+            Self::Text(_) => SizeHint::default(),
         }
     }
 }

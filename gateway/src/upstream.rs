@@ -72,6 +72,17 @@ impl Times {
         let end_ms = total.map(|total| timer::now_ms().saturating_add(timer::millis(total)));
         Self { attempt: limit(route.attempt.unwrap_or(spec.attempt)), total, end_ms }
     }
+
+    /// These, but no longer than the request gives itself, if it does.
+    pub(crate) fn within(self, given: Option<Duration>) -> Self {
+        match given.filter(|given| self.total.is_none_or(|total| *given < total)) {
+            None => self,
+            Some(given) => {
+                let end_ms = timer::now_ms().saturating_add(timer::millis(given));
+                Self { total: Some(given), end_ms: Some(end_ms), ..self }
+            }
+        }
+    }
 }
 
 /// Counts the request as in flight, where the upstream limits that, or refuses it.

@@ -199,3 +199,29 @@ async fn a_target_is_told_for_whom_a_connection_is_made() {
     assert_eq!(head[..16], *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
     assert_eq!(head[24..26], first.0.get_ref().local_addr().unwrap().port().to_be_bytes());
 }
+
+#[tokio::test]
+async fn a_target_that_asks_who_we_are_is_shown_a_certificate_of_the_config() {
+    let (ca, clients) = (Ca::new(), Ca::new());
+    let origin = TlsOrigin::start(tls::server_for(&ca, &["orders.internal"], &clients)).await;
+    let mut spec = json!({"ca": ca.pem, "sni": "orders.internal", "certificate": "us"});
+    let upstream = |spec: &Value| (Kind::Upstream, "u", upstream(origin.address, spec.clone()));
+    let certificate = |from: &Ca| (Kind::Certificate, "us", from.object(&["gateway.internal"]));
+    let put = async |under: &Under, objects: &[(Kind, &str, Value)]| {
+        let config = with(&under.config.borrow(), objects);
+        let revision = config.revision;
+        under.config.send_replace(Arc::new(config));
+        until(|| under.gateway.installed().borrow().revision == revision).await;
+    };
+    let route = (Kind::Route, "r", json!({"upstream": "u"}));
+    let under = support::start(settings(), &[upstream(&spec), certificate(&clients), route]);
+    assert_eq!(status(&under).await, 200);
+    // A certificate of the same name that is another takes its place, also for what was made with the old one.
+    put(&under, &[certificate(&ca)]).await;
+    assert_eq!(status(&under).await, 502);
+    put(&under, &[certificate(&clients)]).await;
+    assert_eq!(status(&under).await, 200);
+    spec.as_object_mut().unwrap().remove("certificate");
+    put(&under, &[upstream(&spec)]).await;
+    assert_eq!(status(&under).await, 502);
+}

@@ -19,6 +19,7 @@ use model::{
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::{CryptoProvider, aws_lc_rs},
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
@@ -64,6 +65,8 @@ pub(crate) struct Tls {
     /// The same, for HTTP/1.1 alone.
     pub(crate) http1: Arc<ClientConfig>,
     pub(crate) asked: Asked,
+    /// What a target is shown that asks who we are.
+    shown: Option<Arc<CertifiedKey>>,
 }
 
 /// The name that a target is asked for.
@@ -84,6 +87,15 @@ impl fmt::Debug for Tls {
 }
 
 impl Transport {
+    /// Whether it is this that targets are shown.
+    fn shows(&self, shown: Option<&Arc<CertifiedKey>>) -> bool {
+        let before = self.tls.as_ref().and_then(|tls| tls.shown.as_ref());
+        match (before, shown) {
+            (Some(before), Some(shown)) => Arc::ptr_eq(before, shown),
+            (before, shown) => before.is_none() && shown.is_none(),
+        }
+    }
+
     /// Whose requests a connection for this one is for, if not for any.
     pub(crate) fn whose(&self, headers: &HeaderMap, connection: &Connection) -> Option<Box<Whose>> {
         let by_host = matches!(&self.tls, Some(Tls { asked: Asked::Host, .. }));
@@ -102,10 +114,13 @@ impl Transport {
         name: &Name,
         spec: &Upstream,
         old: Option<(&Upstream, &Arc<Self>)>,
+        certificates: impl Fn(&Name) -> Option<Arc<CertifiedKey>>,
     ) -> Result<Arc<Self>, Vec<Violation>> {
+        let shown = spec.tls.as_ref().and_then(|tls| certificates(tls.certificate.as_ref()?));
         if let Some((before, transport)) = old
             && (&before.tls, before.protocol, before.proxy_protocol)
                 == (&spec.tls, spec.protocol, spec.proxy_protocol)
+            && transport.shows(shown.as_ref())
         {
             return Ok(transport.clone());
         }
@@ -121,7 +136,7 @@ impl Transport {
             let id = if is_plain { 0 } else { NEXT.fetch_add(1, Relaxed) };
             return Ok(Arc::new(Self { id, protocols, tls: None, proxy_protocol }));
         };
-        let tls = Tls::compile(tls, protocols).map_err(|(field, message)| {
+        let tls = Tls::compile(tls, protocols, shown).map_err(|(field, message)| {
             vec![Violation { path: format!("upstreams.{name}.tls.{field}"), message }]
         })?;
         if !spec.tls.as_ref().is_some_and(|tls| tls.verify) {
@@ -132,7 +147,11 @@ impl Transport {
 }
 
 impl Tls {
-    fn compile(spec: &UpstreamTls, protocols: Protocols) -> Result<Self, (&'static str, String)> {
+    fn compile(
+        spec: &UpstreamTls,
+        protocols: Protocols,
+        shown: Option<Arc<CertifiedKey>>,
+    ) -> Result<Self, (&'static str, String)> {
         let name = |field, text: &str| {
             let name = ServerName::try_from(text.to_owned());
             name.map_err(|_| (field, format!("{text:?} is no DNS name")))
@@ -154,7 +173,13 @@ impl Tls {
         } else {
             config.with_custom_certificate_verifier(Arc::new(Anybody(provider())))
         };
-        let mut http1 = config.with_no_client_auth();
+        let mut http1 = match (&spec.certificate, &shown) {
+            (None, _) => config.with_no_client_auth(),
+            (Some(_), Some(key)) => {
+                config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone())))
+            }
+            (Some(name), None) => return Err(("certificate", format!("there is no certificate {name}"))),
+        };
         http1.alpn_protocols = vec![HTTP1.to_vec()];
         let mut config = http1.clone();
         config.alpn_protocols = match protocols {
@@ -167,17 +192,21 @@ impl Tls {
             (None, SniFrom::Target) => Asked::Target,
             (None, SniFrom::Host) => Asked::Host,
         };
-        Ok(Self { config: Arc::new(config), http1: Arc::new(http1), asked })
+        Ok(Self { config: Arc::new(config), http1: Arc::new(http1), asked, shown })
     }
 }
 
 /// What of `spec` can't work on this node, though it may on another.
-pub(crate) fn check(name: &Name, spec: &Upstream) -> Vec<Violation> {
+pub(crate) fn check(
+    name: &Name,
+    spec: &Upstream,
+    certificates: impl Fn(&Name) -> Option<Arc<CertifiedKey>>,
+) -> Vec<Violation> {
     let wants_roots = spec.tls.as_ref().is_some_and(|tls| tls.verify && tls.ca.is_none());
     if wants_roots && system_roots().is_empty() {
         return vec![Violation { path: format!("upstreams.{name}.tls.ca"), message: NO_ROOTS.to_owned() }];
     }
-    Transport::compile(name, spec, None).err().unwrap_or_default()
+    Transport::compile(name, spec, None, certificates).err().unwrap_or_default()
 }
 
 /// The name or address in `host:port`, a `Host`, or without a port.
@@ -234,7 +263,7 @@ mod tests {
     fn compile(tls: serde_json::Value) -> Result<Arc<Transport>, Vec<Violation>> {
         let spec: Upstream =
             serde_json::from_value(json!({"targets": [{"address": "a:1"}], "tls": tls})).unwrap();
-        Transport::compile(&Name::new("u").unwrap(), &spec, None)
+        Transport::compile(&Name::new("u").unwrap(), &spec, None, |_| None)
     }
 
     #[test]
@@ -253,11 +282,16 @@ mod tests {
         };
         let name = Name::new("u").unwrap();
         let before = spec(json!({"verify": false}));
-        let first = Transport::compile(&name, &before, None).unwrap();
-        let again = Transport::compile(&name, &spec(json!({"verify": false})), Some((&before, &first)));
+        let first = Transport::compile(&name, &before, None, |_| None).unwrap();
+        let again =
+            Transport::compile(&name, &spec(json!({"verify": false})), Some((&before, &first)), |_| None);
         assert!(Arc::ptr_eq(&first, &again.unwrap()));
-        let other =
-            Transport::compile(&name, &spec(json!({"verify": false, "sni": "b"})), Some((&before, &first)));
+        let other = Transport::compile(
+            &name,
+            &spec(json!({"verify": false, "sni": "b"})),
+            Some((&before, &first)),
+            |_| None,
+        );
         assert_ne!(first.id, other.unwrap().id);
         assert_ne!(first.id, 0, "what is sent in clear is sent on connections of its own");
     }

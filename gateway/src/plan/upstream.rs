@@ -1,8 +1,9 @@
 //! An upstream compiled: its targets read, and joined to the state that they keep across Plans.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use model::{Name, Violation};
+use rustls::sign::CertifiedKey;
 
 use super::{
     Surroundings,
@@ -75,19 +76,21 @@ impl TargetHost {
 }
 
 impl CompiledUpstream {
-    /// Compiles `spec`, with the states of `old` for what is in both, and what is around here now.
+    /// Compiles `spec`, with the states of `old` for what is in both, what is around here now, and these certificates to show.
     pub(crate) fn compile(
         name: &Name,
         spec: &Arc<model::Upstream>,
         old: Option<&Self>,
         around: &Surroundings,
+        certificates: impl Fn(&Name) -> Option<Arc<CertifiedKey>>,
     ) -> Result<Self, Vec<Violation>> {
         let (gathered, mut violations) =
             match endpoint::gather(name, spec, old.map(|old| &old.endpoints), around) {
                 Ok(gathered) => (Some(gathered), Vec::new()),
                 Err(violations) => (None, violations),
             };
-        let transport = Transport::compile(name, spec, old.map(|old| (&*old.spec, &old.transport)));
+        let transport =
+            Transport::compile(name, spec, old.map(|old| (&*old.spec, &old.transport)), certificates);
         let (transport, gathered) = match (transport, gathered) {
             (Ok(transport), Some(gathered)) => (transport, gathered),
             (transport, _) => {
@@ -111,6 +114,12 @@ impl CompiledUpstream {
             connections: Connections::under(spec.limits.connections, connections),
             followed,
         })
+    }
+
+    /// Whether its targets are shown one of these certificates.
+    pub(crate) fn shows(&self, certificates: &BTreeSet<Name>) -> bool {
+        let certificate = self.spec.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
+        certificate.is_some_and(|certificate| certificates.contains(certificate))
     }
 
     /// Whether a name of its targets stands for something else than when it was compiled.

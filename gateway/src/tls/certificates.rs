@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 use imbl::OrdMap;
 use model::Name;
-use rustls::{SignatureScheme, server::ClientHello};
+use rustls::{SignatureScheme, server::ClientHello, sign::CertifiedKey};
 
 use super::{
     certificate::Served,
@@ -101,6 +101,11 @@ impl Certificates {
     fn for_host(&self, host: &str) -> Option<&Candidates> {
         let behind = || host.split_once('.').and_then(|(_, behind)| self.wildcard.get(behind));
         self.exact.get(host).or_else(behind)
+    }
+
+    /// The chain and key of this name.
+    pub(crate) fn key(&self, name: &Name) -> Option<Arc<CertifiedKey>> {
+        self.by_name.get(name).map(|served| served.key.clone())
     }
 
     /// Until when each is good, in seconds since the Unix epoch.

@@ -184,7 +184,7 @@ mod tests {
     fn upstream(text: &str, old: Option<&CompiledUpstream>) -> CompiledUpstream {
         let spec = Arc::new(serde_json::from_str(text).unwrap());
         let around = Surroundings::new(Names::new().0, None);
-        CompiledUpstream::compile(&Name::new("u").unwrap(), &spec, old, &around).unwrap()
+        CompiledUpstream::compile(&Name::new("u").unwrap(), &spec, old, &around, |_| None).unwrap()
     }
 
     #[test]

@@ -49,6 +49,14 @@ impl Ca {
         let certificate = params.unwrap().signed_by(&key, &self.issuer).unwrap().der().clone();
         (certificate, PrivateKeyDer::Pkcs8(key.serialize_der().into()))
     }
+
+    /// The same, as an object of a config.
+    pub fn object(&self, names: &[&str]) -> serde_json::Value {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let certificate = params.unwrap().signed_by(&key, &self.issuer).unwrap();
+        serde_json::json!({"chain": certificate.pem(), "key": key.serialize_pem()})
+    }
 }
 
 pub fn provider() -> Arc<CryptoProvider> {

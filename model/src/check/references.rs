@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Notes;
-use crate::{Change, Config, Consumer, Group, Key, Kind, Name, Op, Route};
+use crate::{Change, Config, Consumer, Group, Key, Kind, Name, Op, Route, Upstream};
 
 /// Every name that an object refers to: where, of which kind, and the name.
 type References<'a> = Vec<(String, Kind, &'a Name)>;
@@ -16,6 +16,11 @@ fn of_route(route: &Route) -> References<'_> {
     let several = several
         .map(|(at, weighted)| (format!("upstreams[{at}].upstream"), Kind::Upstream, &weighted.upstream));
     policies.chain(one).chain(several).collect()
+}
+
+fn of_upstream(upstream: &Upstream) -> References<'_> {
+    let certificate = upstream.tls.iter().filter_map(|tls| tls.certificate.as_ref());
+    certificate.map(|name| ("tls.certificate".to_owned(), Kind::Certificate, name)).collect()
 }
 
 fn of_consumer(consumer: &Consumer) -> References<'_> {
@@ -51,7 +56,8 @@ pub(super) fn check(after: &Config, change: &Change, notes: &mut Notes) {
             Kind::Consumer => after.consumers.get(*name).map(|entry| of_consumer(&entry.spec)),
             Kind::Group => after.groups.get(*name).map(|entry| of_group(&entry.spec)),
             Kind::Key => after.keys.get(*name).map(|entry| of_key(&entry.spec)),
-            Kind::Upstream | Kind::Policy | Kind::Certificate => None,
+            Kind::Upstream => after.upstreams.get(*name).map(|entry| of_upstream(&entry.spec)),
+            Kind::Policy | Kind::Certificate => None,
         };
         for (place, of, target) in references.unwrap_or_default() {
             if after.get(of, target).is_none() {
@@ -82,6 +88,10 @@ pub(super) fn check(after: &Config, change: &Change, notes: &mut Notes) {
     if lost(&[Kind::Upstream, Kind::Policy]) {
         after.routes.iter().for_each(|(name, entry)| dangling(Kind::Route, name, of_route(&entry.spec)));
         after.groups.iter().for_each(|(name, entry)| dangling(Kind::Group, name, of_group(&entry.spec)));
+    }
+    if lost(&[Kind::Certificate]) {
+        let upstreams = after.upstreams.iter();
+        upstreams.for_each(|(name, entry)| dangling(Kind::Upstream, name, of_upstream(&entry.spec)));
     }
     if lost(&[Kind::Group]) {
         after

@@ -116,6 +116,10 @@ fn an_upstream_is_checked() {
             "upstreams.x.tls.name",
         ),
         (json!({"targets": [{"address": "a:1"}], "tls": {"min_version": "1.1"}}), "upstreams.x"),
+        (
+            json!({"targets": [{"address": "a:1"}], "tls": {"certificate": "gone"}}),
+            "upstreams.x.tls.certificate",
+        ),
     ];
     for (value, path) in cases {
         assert_eq!(wrong(vec![put(Kind::Upstream, "x", &value)]), [path], "{value}");

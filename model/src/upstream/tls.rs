@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Name;
+
 /// TLS 1.2 or 1.3 to an upstream's targets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,6 +24,9 @@ pub struct UpstreamTls {
     /// Certificates as PEM, by one of which a target's must be signed; unless said, those that the node's system trusts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
+    /// The certificate that a target is shown which asks who we are, by its name in the config.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Name>,
     /// The oldest version that is spoken.
     pub min_version: TlsVersion,
 }
@@ -34,6 +39,7 @@ impl Default for UpstreamTls {
             sni_from: SniFrom::default(),
             name: None,
             ca: None,
+            certificate: None,
             min_version: TlsVersion::default(),
         }
     }

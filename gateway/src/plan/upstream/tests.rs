@@ -10,7 +10,7 @@ use crate::names::{
 
 fn upstream(text: &str, old: Option<&CompiledUpstream>, around: &Surroundings) -> CompiledUpstream {
     let spec = Arc::new(serde_json::from_str(text).unwrap());
-    CompiledUpstream::compile(&Name::new("u").unwrap(), &spec, old, around).unwrap()
+    CompiledUpstream::compile(&Name::new("u").unwrap(), &spec, old, around, |_| None).unwrap()
 }
 
 /// Each endpoint's label and weight.

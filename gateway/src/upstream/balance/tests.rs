@@ -17,7 +17,7 @@ fn around() -> Surroundings {
 fn compiled(spec: serde_json::Value) -> CompiledUpstream {
     timer::refresh();
     let spec = Arc::new(serde_json::from_value(spec).unwrap());
-    CompiledUpstream::compile(&Name::new("u").unwrap(), &spec, None, &around()).unwrap()
+    CompiledUpstream::compile(&Name::new("u").unwrap(), &spec, None, &around(), |_| None).unwrap()
 }
 
 fn upstream(balance: &str, weights: &[u16]) -> CompiledUpstream {
