@@ -10,7 +10,7 @@ use rustls::version::TLS13;
 use serde_json::{Value, json};
 use support::{
     Answer, Under, header,
-    http2::{Frames, GOAWAY, Http2Origin, RST_STREAM},
+    http2::{DATA, Frames, GOAWAY, Http2Origin, RST_STREAM},
     in_front, patiently, settings,
     tls::{self, Ca, TlsOrigin},
     until,
@@ -153,12 +153,19 @@ async fn what_a_target_that_goes_away_has_not_looked_at_is_sent_again() {
     first.write(GET).await;
     let mut going = Frames::accept(&listener).await;
     assert_eq!(going.request().await, Some(1));
-    // Of a method that is never sent twice otherwise.
-    second.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+    // Of a method that is never sent twice otherwise, and with some of its body sent.
+    second.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc").await;
     assert_eq!(going.request().await, Some(3));
+    while going.read().await != Some((DATA, 0, 3)) {}
     going.write(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]).await;
     let mut other = patiently(Frames::accept(&listener)).await;
     let stream = other.request().await.unwrap();
+    second.write("def").await;
+    let mut bytes = 0;
+    while bytes < 6 {
+        let (kind, _, length) = patiently(other.frame()).await.unwrap();
+        bytes += if kind == DATA { length } else { 0 };
+    }
     other.ok(stream).await;
     assert!(second.head().await.starts_with("HTTP/1.1 200"));
     // The one that it had looked at is answered where it is.

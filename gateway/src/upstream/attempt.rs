@@ -9,7 +9,8 @@ use super::{
     Answer, breaker,
     http2::{self, Undone},
     pool::{Lease, Wire},
-    retry::Why,
+    replay::Replay,
+    retry::{Kept, Why},
     shared::{self, Slot},
     stream::HeldUp,
 };
@@ -22,6 +23,9 @@ use crate::{
     upload::{Progress, RequestBody},
     worker::Worker,
 };
+
+/// How much of a body is kept that a target of HTTP/2 may refuse, in bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// An attempt that came to nothing.
 pub(super) struct Failed {
@@ -65,17 +69,16 @@ pub(super) async fn attempt(
         }
     };
     let upload = request.body().progress();
-    let (sending, held_up, spare) = match &mut wire {
+    let (sending, held_up, kept) = match &mut wire {
         Wire::Own(link) => {
             link.awaited.store(true, Relaxed);
             (Either::Left(link.sender.try_send_request(request)), Some(link.held_up.clone()), None)
         }
         Wire::Shared(slot) => {
-            // A target may refuse what it was sent, whatever it is (RFC 9113, section 8.7).
-            let spare = matches!(request.body(), RequestBody::Empty).then(|| worker.spares.of(&request));
+            let kept = keep(worker, &mut request);
             upload.iter().for_each(|upload| upload.offered());
             http2::to_http2(&mut request, upstream.transport.tls.is_some());
-            (Either::Right(slot.send(request)), None, spare)
+            (Either::Right(slot.send(request)), None, kept)
         }
     };
     let mut lease = Lease::new(wire, pool, upload.clone());
@@ -107,7 +110,7 @@ pub(super) async fn attempt(
     let mut error = match sent {
         Ok(response) => {
             lease.slot().into_iter().for_each(Slot::answered);
-            spare.into_iter().for_each(|spare| worker.spares.give(spare));
+            kept.into_iter().for_each(|kept| worker.spares.give(kept.spare));
             let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
             if (switches && !is_upgrade) || headers::badly_framed(response.headers()) {
                 lease.discard();
@@ -130,9 +133,9 @@ pub(super) async fn attempt(
             slot.retire();
         }
         if undone.is_some() {
-            unsent = unsent.or_else(|| spare.as_ref()?.request());
+            unsent = unsent.or_else(|| kept.as_ref()?.request());
         }
-        spare.into_iter().for_each(|spare| worker.spares.give(spare));
+        kept.into_iter().for_each(|kept| worker.spares.give(kept.spare));
     }
     lease.discard();
     let broke_off = error.is_user() || upload.is_some_and(|upload| upload.broke_off());
@@ -151,6 +154,23 @@ pub(super) async fn attempt(
     }
     tracing::debug!(upstream = %upstream.name, target = %target.label, %error, reused, "an attempt failed");
     Err(Failed { fault: Fault::BAD_GATEWAY, unsent, why: Why::Reset, reused })
+}
+
+/// What is kept of a request that its target may refuse, whatever it is (RFC 9113, section 8.7): its head, and the beginning of a
+/// body that is not kept already.
+fn keep(worker: &Worker, request: &mut Request<RequestBody>) -> Option<Kept> {
+    let replay = match std::mem::replace(request.body_mut(), RequestBody::Empty) {
+        RequestBody::Empty => None,
+        kept @ RequestBody::Kept(_) => {
+            *request.body_mut() = kept;
+            return None;
+        }
+        body => Some(Replay::of(body, BODY_BYTES_MAX, &worker.kept_bytes)),
+    };
+    if let Some(body) = replay.as_ref().and_then(|replay| replay.clone().again()) {
+        *request.body_mut() = body;
+    }
+    Some(Kept { spare: worker.spares.of(request), replay })
 }
 
 /// Since when the target has taken nothing of a body of which there is more; 0 if it is the client's turn.

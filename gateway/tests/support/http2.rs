@@ -118,12 +118,23 @@ impl Frames {
 
     /// The next frame: its type, flags and stream.
     pub async fn read(&mut self) -> Option<(u8, u8, u32)> {
+        let (head, _) = self.take().await?;
+        Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]])))
+    }
+
+    /// The next frame: its type, flags and length.
+    pub async fn frame(&mut self) -> Option<(u8, u8, usize)> {
+        let (head, payload) = self.take().await?;
+        Some((head[3], head[4], payload.len()))
+    }
+
+    async fn take(&mut self) -> Option<([u8; 9], Vec<u8>)> {
         let mut head = [0; 9];
         self.0.read_exact(&mut head).await.ok()?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; usize::try_from(length).unwrap()];
         self.0.read_exact(&mut payload).await.ok()?;
-        Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]])))
+        Some((head, payload))
     }
 
     /// The stream of the next request's head.
