@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZeroU64,
+    rc::Rc,
     sync::{
         Arc,
         atomic::Ordering::{AcqRel, Relaxed},
@@ -16,6 +17,8 @@ use smallvec::SmallVec;
 use crate::{
     body::ResponseBody,
     grpc::Call,
+    metrics::Metrics,
+    policy::compress::Memory,
     rate_limits::RateLimits,
     state::{Adapted, InFlight},
 };
@@ -45,7 +48,15 @@ pub struct After {
 /// What a policy does to a response on its way to the client.
 pub(crate) trait Layer: std::fmt::Debug {
     /// Changes its head, or its body.
-    fn respond(self: Box<Self>, response: &mut Response<ResponseBody>);
+    fn respond(self: Box<Self>, response: &mut Response<ResponseBody>, about: &About<'_>);
+}
+
+/// What there is to know for it of a response besides itself.
+pub(crate) struct About<'a> {
+    /// The worker's figures.
+    pub(crate) metrics: &'a Arc<Metrics>,
+    /// What the worker's encoders may take.
+    pub(crate) encoders: &'a Rc<Memory>,
 }
 
 /// Something that is counted as in flight until this is dropped.
@@ -149,12 +160,13 @@ impl After {
     pub(crate) fn finish(
         mut self,
         response: &mut Response<ResponseBody>,
+        about: &About<'_>,
         rates: &RateLimits,
         now_us: impl FnOnce() -> u64,
     ) {
         let layers = std::mem::take(&mut self.layers);
         self.tell(response.headers_mut(), rates, now_us);
-        layers.into_iter().rev().for_each(|layer| layer.respond(response));
+        layers.into_iter().rev().for_each(|layer| layer.respond(response, about));
     }
 
     /// Settles what was counted, and tells where the client stands.

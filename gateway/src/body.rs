@@ -34,6 +34,9 @@ pub(crate) enum BodyError {
     /// It should be base64 and is not.
     #[error("the body is no base64")]
     Base64,
+    /// It could not be encoded.
+    #[error("encode a body: {0}")]
+    Encode(std::io::Error),
 }
 
 /// A response's body on its way to the client. With its end ends the exchange.

@@ -17,7 +17,12 @@ use prometheus::{
     proto::{Bucket, Counter as ProtoCounter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 
-use crate::{plan::Plan, settings::Limit, upstream::connect::Unconnected};
+use crate::{
+    plan::Plan,
+    policy::compress::{ENCODINGS, Encoding},
+    settings::Limit,
+    upstream::connect::Unconnected,
+};
 
 pub(crate) use upstreams::UpstreamFigures;
 
@@ -83,6 +88,10 @@ pub(crate) struct Metrics {
     pub(crate) tls_no_certificate: Count,
     pub(crate) http2_connections_total: Count,
     pub(crate) http2_floods: Count,
+    /// Bytes of bodies before they were encoded, and after, by [`Encoding`](crate::policy::compress::Encoding).
+    pub(crate) compressed_in: [Count; ENCODINGS.len()],
+    pub(crate) compressed_out: [Count; ENCODINGS.len()],
+    pub(crate) compress_skipped: Count,
 }
 
 impl Metrics {
@@ -210,7 +219,10 @@ pub(crate) struct Collected {
 
 type Read = fn(&Metrics) -> &Count;
 
-const COUNTERS: [(&str, &str, Read); 16] = [
+const COUNTERS: [(&str, &str, Read); 17] = [
+    ("phalanx_compress_skipped_total", "Responses not compressed for want of memory for encoders.", |m| {
+        &m.compress_skipped
+    }),
     ("phalanx_framing_refusals_total", "Connections ended for bad framing.", |m| &m.framing_refusals),
     ("phalanx_connections_total", "Connections of clients.", |m| &m.connections_total),
     ("phalanx_connections_refused_total", "Connections closed at once, above the cap.", |m| {
@@ -249,6 +261,10 @@ const CLIENT_LIMITS: (&str, &str) = (
     "phalanx_client_limits_total",
     "Clients that ran into a limit of this node, by the name of its setting.",
 );
+const COMPRESSED_IN: (&str, &str) =
+    ("phalanx_compress_in_bytes_total", "Bytes of bodies before they were compressed, by encoding.");
+const COMPRESSED_OUT: (&str, &str) =
+    ("phalanx_compress_out_bytes_total", "Bytes of bodies after they were compressed, by encoding.");
 const DURATION: (&str, &str) =
     ("phalanx_request_duration_seconds", "From a request's head to the end of its response's body.");
 
@@ -263,6 +279,8 @@ impl Collected {
             desc(REFUSALS, Some("code"))?,
             desc(UNCONNECTED, Some("reason"))?,
             desc(CLIENT_LIMITS, Some("limit"))?,
+            desc(COMPRESSED_IN, Some("encoding"))?,
+            desc(COMPRESSED_OUT, Some("encoding"))?,
             desc(DURATION, None)?,
         ];
         for (name, help, _) in COUNTERS {
@@ -315,6 +333,13 @@ impl Collector for Collected {
         let limits = Limit::ALL.iter().map(|(limit, name)| {
             counter(&[("limit", name)], self.sum(|worker| &worker.limits[*limit as usize]))
         });
+        let encoded = |read: fn(&Metrics) -> &[Count; ENCODINGS.len()]| {
+            let one = |encoding: Encoding| {
+                let value = self.sum(|worker| &read(worker)[encoding as usize]);
+                counter(&[("encoding", encoding.word())], value)
+            };
+            ENCODINGS.into_iter().map(one).collect()
+        };
         let mut connections = Metric::default();
         let mut gauge = Gauge::default();
         gauge.set_value(self.sum(|worker| &worker.connections) as f64);
@@ -325,6 +350,8 @@ impl Collector for Collected {
             family(REFUSALS, MetricType::COUNTER, codes.collect()),
             family(UNCONNECTED, MetricType::COUNTER, unconnected.collect()),
             family(CLIENT_LIMITS, MetricType::COUNTER, limits.collect()),
+            family(COMPRESSED_IN, MetricType::COUNTER, encoded(|worker| &worker.compressed_in)),
+            family(COMPRESSED_OUT, MetricType::COUNTER, encoded(|worker| &worker.compressed_out)),
             family(DURATION, MetricType::HISTOGRAM, vec![self.duration()]),
         ];
         for (name, help, read) in COUNTERS {

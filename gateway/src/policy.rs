@@ -13,6 +13,7 @@ use crate::{
 
 pub mod api_key;
 pub mod client_certificate;
+pub mod compress;
 pub mod concurrency;
 pub mod cors;
 pub(crate) mod grpc_web;
@@ -68,6 +69,7 @@ pub struct Row {
 pub const CATALOG: &[Row] = &[
     Row { kind: cors::KIND, build: cors::build, overridable: &[] },
     Row { kind: grpc_web::KIND, build: grpc_web::build, overridable: &[] },
+    Row { kind: compress::KIND, build: compress::build, overridable: &[] },
     Row { kind: ip::KIND, build: ip::build, overridable: &[] },
     Row { kind: client_certificate::KIND, build: client_certificate::build, overridable: &[] },
     Row { kind: api_key::KIND, build: api_key::build, overridable: &[] },

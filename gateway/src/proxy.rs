@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 
 use crate::{
     access::Note,
-    after::{After, Permit},
+    after::{About, After, Permit},
     authority::{self, Addressed},
     body::{Ending, ResponseBody},
     connection::Connection,
@@ -94,7 +94,8 @@ pub(crate) async fn handle(
         }
     };
     ending.permits = std::mem::take(&mut after.permits);
-    after.finish(&mut response, &worker.settings.rate_limits, now_us);
+    let about = About { metrics: &worker.metrics, encoders: &worker.encoders };
+    after.finish(&mut response, &about, &worker.settings.rate_limits, now_us);
     match (upload, &ending.stream) {
         // What is not read of a stream's body takes nothing from others; the client is told to keep it (RFC 9113, section 8.1).
         (_, Some(stream)) => stream.answered(),

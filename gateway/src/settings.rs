@@ -99,6 +99,8 @@ pub struct Limits {
     pub upstream_idle_timeout: Duration,
     /// Of HTTP/2.
     pub http2: Http2Limits,
+    /// The most bytes that encoders of responses may take, on all workers together; of more responses the bodies go as they are.
+    pub compression_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -117,6 +119,7 @@ impl Default for Limits {
             upstream_idle_max: 256,
             upstream_idle_timeout: Duration::from_secs(30),
             http2: Http2Limits::default(),
+            compression_bytes_max: 256 * 1024 * 1024,
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod key;
 pub mod policy;
 pub mod rare;
 pub mod route;
+pub mod size;
 pub mod upstream;
 pub mod usage;
 

@@ -117,6 +117,9 @@ pub(crate) struct Given {
     /// Keys that rate limits count at the same time, 80 bytes each [default: 262144]
     #[arg(long, env = "PHALANX_RATE_LIMIT_KEYS", value_name = "N")]
     rate_limit_keys: Option<usize>,
+    /// Memory for compressing responses, on all workers together; of more responses the bodies go as they are [default: 256MiB]
+    #[arg(long, env = "PHALANX_COMPRESSION_MEMORY", value_name = "SIZE")]
+    compression_memory: Option<String>,
     /// How long a new node must be up to date before it votes [default: 10s]
     #[arg(long, env = "PHALANX_PROMOTE_AFTER", value_name = "DURATION")]
     promote_after: Option<String>,
@@ -229,6 +232,7 @@ impl Given {
             client_rate_min: self.client_rate_min.or(file.client_rate_min),
             shutdown_delay: self.shutdown_delay.or(file.shutdown_delay),
             grace: self.grace.or(file.grace),
+            compression_memory: self.compression_memory.or(file.compression_memory),
             promote_after: self.promote_after.or(file.promote_after),
             rate_limit_keys: self.rate_limit_keys.or(file.rate_limit_keys),
             log_format: self.log_format.or(file.log_format),
@@ -432,6 +436,7 @@ mod tests {
             head_bytes_max: Some(1),
             header_timeout: Some("1ms".into()),
             stall_timeout: Some("ever".into()),
+            compression_memory: Some("much".into()),
             access_log: Some(String::new()),
             ..Given::default()
         };
@@ -453,6 +458,7 @@ mod tests {
             "head_bytes_max: 1 is not 8192 to 1048576",
             "header_timeout",
             "stall_timeout",
+            "compression_memory",
             "access_log",
         ] {
             assert!(error.contains(what), "{what}: {error}");

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use self::origin::{OriginSpec, Origins};
 use super::{Context, Policy};
 use crate::{
-    after::Layer,
+    after::{About, Layer},
     body::ResponseBody,
     exchange::{Exchange, Refusal, Reply, Verdict},
     router, vary,
@@ -219,7 +219,7 @@ struct Granted {
 }
 
 impl Layer for Granted {
-    fn respond(self: Box<Self>, response: &mut Response<ResponseBody>) {
+    fn respond(self: Box<Self>, response: &mut Response<ResponseBody>, _: &About<'_>) {
         let headers = response.headers_mut();
         for name in TOLD {
             headers.remove(name);

@@ -14,7 +14,7 @@ use self::body::Framed;
 pub(crate) use self::body::FromBase64;
 use super::{Context, Policy};
 use crate::{
-    after::Layer,
+    after::{About, Layer},
     body::ResponseBody,
     exchange::{Exchange, Refusal, Verdict},
     grpc::GRPC_STATUS,
@@ -103,7 +103,7 @@ struct Web {
 }
 
 impl Layer for Web {
-    fn respond(self: Box<Self>, response: &mut Response<ResponseBody>) {
+    fn respond(self: Box<Self>, response: &mut Response<ResponseBody>, _: &About<'_>) {
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         // What else it may be is no answer of gRPC, or the gateway's own, which is right as it is.
         let Some(rest) = kind.and_then(|kind| kind.strip_prefix(GRPC)) else { return };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use model::{Config, Kind, Name, Violation};
 
-use super::Policy;
+use super::{Policy, compress::Memory};
 use crate::{
-    after::After,
+    after::{About, After},
     body::ResponseBody,
     error::Fault,
     exchange::{Exchange, Refusal, Reply, Verdict},
@@ -90,7 +90,8 @@ pub(crate) fn respond(
         Ok(Some(reply)) => reply.into(),
         Err(refusal) => Fault::refusal(refusal.code, refusal.detail, refusal.form).response(&ID),
     };
-    after.finish(&mut response, &RateLimits::alone(), || 0);
+    let about = About { metrics: &Arc::default(), encoders: &Memory::new(usize::MAX) };
+    after.finish(&mut response, &about, &RateLimits::alone(), || 0);
     response
 }
 

@@ -17,7 +17,11 @@ pub(super) fn answer(expect: &Expect, answer: &Answer, secret: &[String]) -> Vec
         differences.push(format!("the status is {}, not {status}", answer.status));
     }
     headers("the answer", &expect.headers, &answer.headers, &mut differences);
-    let body = String::from_utf8_lossy(&answer.body);
+    let body = answer.decoded().unwrap_or_else(|error| {
+        differences.push(format!("the body can't be decoded: {error}"));
+        Vec::new()
+    });
+    let body = String::from_utf8_lossy(&body);
     if let Some(wanted) = &expect.body
         && *wanted != body
     {
