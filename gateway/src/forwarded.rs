@@ -64,6 +64,13 @@ pub(crate) fn add(
     !others || hops(headers) <= HOPS_MAX
 }
 
+/// The scheme that the client used: what a trusted peer says of that, or what the connection is.
+pub(crate) fn scheme(headers: &HeaderMap, trusted: bool, of_connection: &'static str) -> &'static str {
+    let said = if trusted { headers.get(X_FORWARDED_PROTO) } else { None };
+    let is = |scheme: &&str| said.is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(scheme.as_bytes()));
+    ["https", "http"].into_iter().find(is).unwrap_or(of_connection)
+}
+
 /// How often `Via` names a gateway like this one.
 fn hops(headers: &HeaderMap) -> usize {
     let stations = headers.get_all(header::VIA).iter().filter_map(|value| value.to_str().ok());
@@ -146,6 +153,18 @@ mod tests {
         assert!(add(&mut headers, &peer, false, None, http::Version::HTTP_11, false));
         assert_eq!(headers[X_FORWARDED_FOR], "192.0.2.9");
         assert_eq!(headers[X_FORWARDED_PROTO], "http");
+    }
+
+    #[test]
+    fn the_scheme_is_what_a_trusted_peer_says() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(scheme(&headers, true, "https"), "https");
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("HTTPS"));
+        assert_eq!((scheme(&headers, true, "http"), scheme(&headers, false, "http")), ("https", "http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        assert_eq!(scheme(&headers, true, "https"), "http");
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("javascript"));
+        assert_eq!(scheme(&headers, true, "http"), "http");
     }
 
     #[test]

@@ -188,8 +188,9 @@ async fn answer(
     let weighted = match &route.action {
         Action::Forward(weighted) => weighted,
         Action::Redirect(redirect) => {
+            let scheme = forwarded::scheme(&head.headers, connection.trusted, connection.scheme());
             let to = authority.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-            let location = route.location(redirect, index, connection.scheme(), to, &path, query);
+            let location = route.location(redirect, index, scheme, to, &path, query);
             let location = HeaderValue::try_from(location)
                 .map_err(|_| Fault::bad_request("The request can't be redirected"))?;
             let mut response = Response::new(ResponseBody::empty());
