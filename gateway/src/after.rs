@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::Ordering::{AcqRel, Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
@@ -34,6 +34,10 @@ pub struct After {
     pub permits: Vec<Permit>,
     /// Headers of the response that are for the gateway alone.
     pub hidden: SmallVec<[HeaderName; 1]>,
+    /// The most bytes that the request's body may have.
+    pub body_bytes_max: Option<u64>,
+    /// For how long the request is held up before it goes where its route leads, or is refused.
+    pub delay: Option<Duration>,
     /// What is done to the response, the last first: the policy that saw the request first sees the response last. Refusals of later
     /// policies and the gateway's own errors come by here too.
     pub(crate) layers: Vec<Box<dyn Layer>>,
@@ -53,6 +57,10 @@ pub(crate) trait Layer: std::fmt::Debug {
 
 /// What there is to know for it of a response besides itself.
 pub(crate) struct About<'a> {
+    /// The code of the problem document that the gateway has made; none of any other response.
+    pub(crate) problem: Option<&'static str>,
+    /// The request's id.
+    pub(crate) id: &'a HeaderValue,
     /// The worker's figures.
     pub(crate) metrics: &'a Arc<Metrics>,
     /// What the worker's encoders may take.

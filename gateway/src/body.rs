@@ -34,6 +34,9 @@ pub(crate) enum BodyError {
     /// It should be base64 and is not.
     #[error("the body is no base64")]
     Base64,
+    /// It has more bytes than it may.
+    #[error("a body is too large")]
+    TooLarge,
     /// It could not be encoded.
     #[error("encode a body: {0}")]
     Encode(std::io::Error),
@@ -112,6 +115,11 @@ impl ResponseBody {
     /// A target's.
     pub(crate) fn upstream(body: Incoming, pace: Pace, lease: Lease) -> Self {
         Self { source: Source::Upstream(body, pace, lease), exchange: None }
+    }
+
+    /// Whether it is there as a whole, and no target's.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self.source, Source::Full(_))
     }
 
     /// Puts in its place what is made of it.

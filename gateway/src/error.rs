@@ -6,7 +6,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use model::Code;
 
-use crate::{body::ResponseBody, exchange::Form, framing};
+use crate::{
+    body::ResponseBody,
+    exchange::{Form, Refusal},
+    framing,
+};
 
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]
@@ -200,6 +204,12 @@ impl Fault {
         "The upstream has as much to do as it may",
     );
 
+    /// The request's body has more bytes than it may.
+    pub(crate) fn body_too_large(bytes_max: u64) -> Self {
+        let Refusal { code, detail, form, .. } = Refusal::body_too_large(bytes_max);
+        Self::refusal(code, detail, form)
+    }
+
     /// What a policy says no with.
     pub(crate) fn refusal(code: Code, detail: impl Into<Cow<'static, str>>, form: Option<Box<Form>>) -> Self {
         let title = match code {
@@ -215,7 +225,15 @@ impl Fault {
         let unusual = form.as_ref().and_then(|form| form.status);
         let usual = || StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let status = unusual.unwrap_or_else(usual);
-        Self { detail: detail.into(), form, ..Self::new(status, code, code.as_str(), title) }
+        let named = form.as_ref().and_then(|form| form.named);
+        let (word, title) = named.unwrap_or((code.as_str(), title));
+        Self { detail: detail.into(), form, ..Self::new(status, code, word, title) }
+    }
+
+    /// The code in the problem document, if the response has that and not a body of its own.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        let has_own = self.form.as_ref().is_some_and(|form| form.body.is_some());
+        (!has_own).then_some(self.word)
     }
 
     /// The problem document (RFC 9457).

@@ -107,6 +107,8 @@ pub struct Refusal {
 pub struct Form {
     /// Instead of the code's HTTP status.
     pub status: Option<StatusCode>,
+    /// The problem's word, as clients are told it in `code`, and its title, instead of the code's.
+    pub named: Option<(&'static str, &'static str)>,
     /// The problem type as a URI, and its title, instead of the code's.
     pub problem: Option<(&'static str, &'static str)>,
     /// More members of the problem document.
@@ -119,5 +121,20 @@ impl Refusal {
     /// A refusal without headers.
     pub fn new(code: Code, reason: &'static str, detail: &'static str) -> Self {
         Self { code, reason, detail: detail.into(), headers: Vec::new(), form: None }
+    }
+
+    /// The request's body has more bytes than it may.
+    pub(crate) fn body_too_large(bytes_max: u64) -> Self {
+        let form = Form {
+            status: Some(StatusCode::PAYLOAD_TOO_LARGE),
+            named: Some(("body_too_large", "The request's body is too large")),
+            ..Form::default()
+        };
+        let detail = format!("It may have {} at the most.", model::size::format(bytes_max));
+        Self {
+            detail: detail.into(),
+            form: Some(Box::new(form)),
+            ..Self::new(Code::Invalid, "body_too_large", "")
+        }
     }
 }

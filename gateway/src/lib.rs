@@ -50,6 +50,7 @@ mod vary;
 mod violations;
 mod watched;
 mod websocket;
+mod weight;
 mod worker;
 
 pub use access::AccessLog;

@@ -92,6 +92,8 @@ pub(crate) struct Metrics {
     pub(crate) compressed_in: [Count; ENCODINGS.len()],
     pub(crate) compressed_out: [Count; ENCODINGS.len()],
     pub(crate) compress_skipped: Count,
+    /// Requests that a policy has held up.
+    pub(crate) delays: Count,
 }
 
 impl Metrics {
@@ -219,7 +221,8 @@ pub(crate) struct Collected {
 
 type Read = fn(&Metrics) -> &Count;
 
-const COUNTERS: [(&str, &str, Read); 17] = [
+const COUNTERS: [(&str, &str, Read); 18] = [
+    ("phalanx_fault_delays_total", "Requests that a policy of type fault has held up.", |m| &m.delays),
     ("phalanx_compress_skipped_total", "Responses not compressed for want of memory for encoders.", |m| {
         &m.compress_skipped
     }),

@@ -12,10 +12,13 @@ use crate::{
 };
 
 pub mod api_key;
+pub mod body_limit;
 pub mod client_certificate;
 pub mod compress;
 pub mod concurrency;
 pub mod cors;
+pub mod error_pages;
+pub mod fault;
 pub(crate) mod grpc_web;
 pub mod ip;
 mod partition;
@@ -70,12 +73,15 @@ pub const CATALOG: &[Row] = &[
     Row { kind: cors::KIND, build: cors::build, overridable: &[] },
     Row { kind: grpc_web::KIND, build: grpc_web::build, overridable: &[] },
     Row { kind: compress::KIND, build: compress::build, overridable: &[] },
+    Row { kind: error_pages::KIND, build: error_pages::build, overridable: &[] },
     Row { kind: ip::KIND, build: ip::build, overridable: &[] },
     Row { kind: client_certificate::KIND, build: client_certificate::build, overridable: &[] },
     Row { kind: api_key::KIND, build: api_key::build, overridable: &[] },
+    Row { kind: body_limit::KIND, build: body_limit::build, overridable: body_limit::OVERRIDABLE },
     Row { kind: rate_limit::KIND, build: rate_limit::build, overridable: rate_limit::OVERRIDABLE },
     Row { kind: rate_limit::QUOTA, build: rate_limit::build_quota, overridable: rate_limit::OVERRIDABLE },
     Row { kind: concurrency::KIND, build: concurrency::build, overridable: concurrency::OVERRIDABLE },
+    Row { kind: fault::KIND, build: fault::build, overridable: fault::OVERRIDABLE },
 ];
 
 /// Fields of which a policy has one or the other: whoever overrides one takes the other away.

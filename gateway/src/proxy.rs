@@ -18,6 +18,7 @@ use crate::{
     grpc::{self, Call},
     headers, http2, path,
     plan::{Action, CompiledRoute, Head, Plan},
+    settings::Limit,
     streams::Open,
     upgrade,
     upload::{RequestBody, Upload},
@@ -72,21 +73,26 @@ pub(crate) async fn handle(
         Some(call) => call.refusal(fault, &id),
         None => fault.response(&id),
     };
+    let mut problem = None;
     let mut response = match answer {
         // To the client a success would be the tunnel that it has asked for.
         Ok(response) if is_websocket && websocket::is_false_success(&response) => {
             worker.metrics.refused(Fault::BAD_GATEWAY.code);
+            problem = Fault::BAD_GATEWAY.problem();
             Fault::BAD_GATEWAY.response(&id)
         }
         Ok(response) => response,
         Err(No::Fault(fault)) => {
             worker.metrics.refused(fault.code);
+            problem = fault.problem();
             say(&fault)
         }
         Err(No::Refusal(refusal)) => {
             worker.metrics.refused(refusal.code);
             tracing::debug!(reason = refusal.reason, ?id, "a request is refused");
-            let mut response = say(&Fault::refusal(refusal.code, refusal.detail, refusal.form));
+            let fault = Fault::refusal(refusal.code, refusal.detail, refusal.form);
+            problem = fault.problem();
+            let mut response = say(&fault);
             response
                 .headers_mut()
                 .extend(refusal.headers.into_iter().map(|(name, value)| (Some(name), value)));
@@ -94,7 +100,7 @@ pub(crate) async fn handle(
         }
     };
     ending.permits = std::mem::take(&mut after.permits);
-    let about = About { metrics: &worker.metrics, encoders: &worker.encoders };
+    let about = About { problem, id: &id, metrics: &worker.metrics, encoders: &worker.encoders };
     after.finish(&mut response, &about, &worker.settings.rate_limits, now_us);
     match (upload, &ending.stream) {
         // What is not read of a stream's body takes nothing from others; the client is told to keep it (RFC 9113, section 8.1).
@@ -133,6 +139,12 @@ async fn answer(
     if head.method == Method::OPTIONS && head.uri.path() == "*" {
         // It asks of the server as a whole, which is not any target (RFC 9112, section 3.2.4).
         return Ok(Response::new(ResponseBody::empty()));
+    }
+    if let Some((bytes_max, upload)) = limits.body_bytes_max.zip(upload.as_ref())
+        && let Err(fault) = upload.limit(bytes_max)
+    {
+        worker.metrics.limited(Limit::BodyBytes);
+        return Err(fault.into());
     }
     let plan = worker.plan();
     if !connection.may_ask(&host, &plan.certificates) {
@@ -175,13 +187,20 @@ async fn answer(
         };
         let allowed = allow(&plan, route, &mut exchange);
         note.consumer(exchange.consumer.as_ref());
-        if let Some(reply) = allowed? {
-            return Ok((*reply).into());
-        }
         if let Some(Cow::Owned(query)) = exchange.query {
             changed_query = Some(query);
         } else if exchange.query.is_none() && query.is_some() {
             changed_query = Some(String::new());
+        }
+        if let Some(delay) = after.delay {
+            worker.metrics.delays.add(1);
+            Box::pin(worker.deadlines.within(delay, std::future::pending::<()>())).await;
+        }
+        if let Some(reply) = allowed? {
+            return Ok((*reply).into());
+        }
+        if let Some((bytes_max, upload)) = after.body_bytes_max.zip(upload.as_ref()) {
+            upload.limit(bytes_max)?;
         }
     }
 

@@ -77,6 +77,8 @@ pub struct Limits {
     pub target_bytes_max: usize,
     /// The most header lines in a request; then 431.
     pub headers_max: usize,
+    /// The most bytes of a request's body, on whichever route; then 413. Unlimited unless said.
+    pub body_bytes_max: Option<u64>,
     /// The most connections of clients at once, on all workers together; the next is closed at once.
     pub connections_max: usize,
     /// Of these, the most from one address, or one network of 64 bits of IPv6, that is no trusted proxy; the next is closed at once. 0
@@ -109,6 +111,7 @@ impl Default for Limits {
             head_bytes_max: 64 * 1024,
             target_bytes_max: 16 * 1024,
             headers_max: 100,
+            body_bytes_max: None,
             connections_max: 65_536,
             connections_by_address_max: 0,
             handshake_timeout: Duration::from_secs(10),
@@ -168,6 +171,7 @@ pub(crate) enum Limit {
     HeadBytes,
     TargetBytes,
     Headers,
+    BodyBytes,
     Connections,
     ConnectionsByAddress,
     HandshakeTimeout,
@@ -180,10 +184,11 @@ pub(crate) enum Limit {
 
 impl Limit {
     /// All of them, in the order of the enum, each with the name of its setting.
-    pub(crate) const ALL: [(Self, &str); 11] = [
+    pub(crate) const ALL: [(Self, &str); 12] = [
         (Self::HeadBytes, "head_bytes_max"),
         (Self::TargetBytes, "target_bytes_max"),
         (Self::Headers, "headers_max"),
+        (Self::BodyBytes, "body_bytes_max"),
         (Self::Connections, "connections_max"),
         (Self::ConnectionsByAddress, "connections_by_address_max"),
         (Self::HandshakeTimeout, "handshake_timeout"),

@@ -14,7 +14,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::{
-    body::BodyError, headers, policy::grpc_web::FromBase64, streams::Stream, timer, upstream::Reading,
+    body::BodyError, error::Fault, headers, policy::grpc_web::FromBase64, streams::Stream, timer,
+    upstream::Reading,
 };
 
 /// The most bytes of a body that nobody wants that are read, so that its connection can be kept.
@@ -34,6 +35,8 @@ pub(crate) struct Progress {
     broke_off: Cell<bool>,
     /// Of HTTP/2, what is told of how it comes.
     stream: OnceCell<Rc<Stream>>,
+    /// How many bytes it may have.
+    bytes_max: Cell<Option<u64>>,
 }
 
 impl Progress {
@@ -78,6 +81,11 @@ impl Progress {
         let _ = self.stream.set(stream.clone());
     }
 
+    /// How many bytes it may have, if it has come to more.
+    pub(crate) fn exceeded(&self) -> Option<u64> {
+        self.bytes_max.get().filter(|max| self.bytes.get() > *max)
+    }
+
     /// How many bytes have been handed on, without the framing.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.get()
@@ -106,6 +114,16 @@ impl Upload {
     /// How far it has come.
     pub(crate) fn progress(&self) -> Rc<Progress> {
         self.progress.clone()
+    }
+
+    /// It may have no more bytes than these. An error if it says that it has.
+    pub(crate) fn limit(&self, bytes_max: u64) -> Result<(), Fault> {
+        let lowest = self.progress.bytes_max.get().map_or(bytes_max, |max| max.min(bytes_max));
+        self.progress.bytes_max.set(Some(lowest));
+        match &self.body {
+            Some(body) if body.size_hint().lower() > lowest => Err(Fault::body_too_large(lowest)),
+            _ => Ok(()),
+        }
     }
 
     /// The body, to be sent to a target.
@@ -232,6 +250,10 @@ impl Body for RequestBody {
                     progress.bytes.set(progress.bytes.get() + more);
                     if let Some(stream) = progress.stream.get() {
                         stream.sent(more);
+                    }
+                    if progress.exceeded().is_some() {
+                        progress.broke_off.set(true);
+                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
                     }
                     if let Some(trailers) = frame.trailers_mut() {
                         headers::clean_trailers(trailers);

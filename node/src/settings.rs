@@ -117,6 +117,9 @@ pub(crate) struct Given {
     /// Keys that rate limits count at the same time, 80 bytes each [default: 262144]
     #[arg(long, env = "PHALANX_RATE_LIMIT_KEYS", value_name = "N")]
     rate_limit_keys: Option<usize>,
+    /// The most bytes of a request's body, on whichever route [default: no limit]
+    #[arg(long, env = "PHALANX_BODY_BYTES_MAX", value_name = "SIZE")]
+    body_bytes_max: Option<String>,
     /// Memory for compressing responses, on all workers together; of more responses the bodies go as they are [default: 256MiB]
     #[arg(long, env = "PHALANX_COMPRESSION_MEMORY", value_name = "SIZE")]
     compression_memory: Option<String>,
@@ -232,6 +235,7 @@ impl Given {
             client_rate_min: self.client_rate_min.or(file.client_rate_min),
             shutdown_delay: self.shutdown_delay.or(file.shutdown_delay),
             grace: self.grace.or(file.grace),
+            body_bytes_max: self.body_bytes_max.or(file.body_bytes_max),
             compression_memory: self.compression_memory.or(file.compression_memory),
             promote_after: self.promote_after.or(file.promote_after),
             rate_limit_keys: self.rate_limit_keys.or(file.rate_limit_keys),

@@ -81,16 +81,29 @@ pub(crate) fn respond(
     prepare: impl FnOnce(&mut Exchange<'_>),
     response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
+    respond_to(policy, prepare, response, None)
+}
+
+/// The same of a response that is the gateway's problem document with this code.
+pub(crate) fn respond_to(
+    policy: &dyn Policy,
+    prepare: impl FnOnce(&mut Exchange<'_>),
+    response: Response<ResponseBody>,
+    problem: Option<&'static str>,
+) -> Response<ResponseBody> {
     let plan = Plan::empty().install(&config(&[])).unwrap();
     let mut after = After::default();
     let moved = |exchange: &mut Exchange<'_>| std::mem::swap(exchange.after, &mut after);
     let answer = judge(&World::default(), &plan, policy, prepare, moved);
-    let mut response = match answer {
-        Ok(None) => response,
-        Ok(Some(reply)) => reply.into(),
-        Err(refusal) => Fault::refusal(refusal.code, refusal.detail, refusal.form).response(&ID),
+    let (mut response, problem) = match answer {
+        Ok(None) => (response, problem),
+        Ok(Some(reply)) => (reply.into(), None),
+        Err(refusal) => {
+            let fault = Fault::refusal(refusal.code, refusal.detail, refusal.form);
+            (fault.response(&ID), fault.problem())
+        }
     };
-    let about = About { metrics: &Arc::default(), encoders: &Memory::new(usize::MAX) };
+    let about = About { problem, id: &ID, metrics: &Arc::default(), encoders: &Memory::new(usize::MAX) };
     after.finish(&mut response, &about, &RateLimits::alone(), || 0);
     response
 }

@@ -19,6 +19,7 @@ use crate::{
     error::Fault,
     headers,
     plan::{CompiledUpstream, endpoint::Endpoint, transport::Protocols},
+    settings::Limit,
     timer,
     upload::{Progress, RequestBody},
     worker::Worker,
@@ -138,6 +139,10 @@ pub(super) async fn attempt(
         kept.into_iter().for_each(|kept| worker.spares.give(kept.spare));
     }
     lease.discard();
+    let exceeded = upload.as_ref().and_then(|upload| upload.exceeded());
+    if exceeded.is_some() && exceeded == worker.settings.limits.body_bytes_max {
+        worker.metrics.limited(Limit::BodyBytes);
+    }
     let broke_off = error.is_user() || upload.is_some_and(|upload| upload.broke_off());
     if unsent.is_none() && broke_off {
         let detail = if connection.watch.refused().is_some() {
@@ -146,7 +151,7 @@ pub(super) async fn attempt(
             "The body broke off"
         };
         return Err(Failed {
-            fault: Fault::bad_request(detail),
+            fault: exceeded.map_or_else(|| Fault::bad_request(detail), Fault::body_too_large),
             unsent: None,
             why: Why::Client,
             reused: false,

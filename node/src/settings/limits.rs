@@ -56,13 +56,13 @@ impl Given {
                 Some(Err(error)) => wrong.push(format!("{name}: {error}")),
             }
         }
-        let sizes = [("compression_memory", &self.compression_memory, &mut limits.compression_bytes_max)];
-        for (name, given, limit) in sizes {
-            match given.as_deref().map(model::size::parse) {
-                None => {}
-                Some(Ok(given)) => *limit = usize::try_from(given).unwrap_or(usize::MAX),
-                Some(Err(error)) => wrong.push(format!("{name}: {error}")),
-            }
+        let mut size = |name: &str, given: &Option<String>| {
+            let size = model::size::parse(given.as_deref()?);
+            size.map_err(|error| wrong.push(format!("{name}: {error}"))).ok()
+        };
+        limits.body_bytes_max = size("body_bytes_max", &self.body_bytes_max);
+        if let Some(bytes) = size("compression_memory", &self.compression_memory) {
+            limits.compression_bytes_max = usize::try_from(bytes).unwrap_or(usize::MAX);
         }
         limits.client_rate_min = self.client_rate_min.unwrap_or(limits.client_rate_min);
         limits
@@ -96,11 +96,13 @@ mod tests {
             client_rate_min: Some(0),
             http2_streams_max: Some(7),
             compression_memory: Some("1MiB".into()),
+            body_bytes_max: Some("2GiB".into()),
             ..Given::default()
         };
         let limits = given.check().unwrap().limits;
         assert_eq!((limits.headers_max, limits.idle_timeout), (20, Duration::from_secs(5)));
-        assert_eq!(limits.compression_bytes_max, 1 << 20);
+        assert_eq!((limits.compression_bytes_max, limits.body_bytes_max), (1 << 20, Some(2 << 30)));
+        assert_eq!(Given::default().check().unwrap().limits.body_bytes_max, None);
         assert_eq!((limits.client_rate_min, limits.head_bytes_max), (0, 65_536));
         assert_eq!((limits.http2.streams_max, limits.http2.resets_max), (7, 200));
     }

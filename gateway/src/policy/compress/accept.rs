@@ -4,12 +4,10 @@ use http::{HeaderMap, header};
 use smallvec::SmallVec;
 
 use super::encoding::{ENCODINGS, Encoding};
+use crate::weight;
 
 /// Encodings that a client takes, the one it likes most first.
 pub(super) type Accepted = SmallVec<[Encoding; ENCODINGS.len()]>;
-
-/// Thousandths.
-type Weight = u16;
 
 /// Those of the offered that the request takes, and likes no less than a body as it is; of those that it likes as much, in their order.
 ///
@@ -37,31 +35,16 @@ pub(super) fn accepted(request: &HeaderMap, offered: &[Encoding]) -> Accepted {
     accepted
 }
 
-/// One element: a coding and its weight. None of one that is no such thing, which counts as not there.
-fn read(element: &[u8]) -> Option<(&[u8], Weight)> {
+/// One element: a coding and its weight, in thousandths. None of one that is no such thing, which counts as not there.
+fn read(element: &[u8]) -> Option<(&[u8], u16)> {
     let mut parts = element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
     let coding = parts.next().filter(|coding| !coding.is_empty())?;
     let weight = match parts.next() {
         None => 1_000,
-        Some(parameter) => weight(parameter)?,
+        Some([b'q' | b'Q', b'=', text @ ..]) => weight::read(text)?,
+        Some(_) => return None,
     };
     parts.next().is_none().then_some((coding, weight))
-}
-
-/// `q=0.5` in thousandths (RFC 9110, section 12.4.2).
-fn weight(parameter: &[u8]) -> Option<Weight> {
-    let [b'q' | b'Q', b'=', whole @ (b'0' | b'1'), rest @ ..] = parameter else { return None };
-    let decimals = match rest {
-        [] => &[][..],
-        [b'.', decimals @ ..] if decimals.len() <= 3 => decimals,
-        _ => return None,
-    };
-    let mut weight = Weight::from(*whole - b'0');
-    for at in 0..3 {
-        let digit = decimals.get(at).unwrap_or(&b'0');
-        weight = weight * 10 + Weight::from(digit.is_ascii_digit().then(|| digit - b'0')?);
-    }
-    (weight <= 1_000).then_some(weight)
 }
 
 #[cfg(test)]

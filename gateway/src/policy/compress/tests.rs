@@ -298,7 +298,8 @@ fn without_memory_a_body_goes_as_it_is_or_in_a_smaller_encoding() {
         let accepted = how.encodings.iter().copied().collect();
         Box::new(Offer { how: how.clone(), accepted, is_head: false, knows_weak: false })
     };
-    let about = About { metrics: &metrics, encoders: &encoders };
+    let about =
+        About { problem: None, id: &HeaderValue::from_static("id"), metrics: &metrics, encoders: &encoders };
     let mut responses: Vec<_> = (0..3).map(|_| response("text/plain", vec![data(b"text")])).collect();
     responses.iter_mut().for_each(|response| offer().respond(response, &about));
     let encodings: Vec<&str> =
