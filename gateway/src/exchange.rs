@@ -32,6 +32,8 @@ pub struct Exchange<'a> {
     pub query: Option<Cow<'a, str>>,
     /// Its headers as they will be forwarded.
     pub headers: &'a mut HeaderMap,
+    /// Its id.
+    pub id: &'a HeaderValue,
     /// The client's address: the peer's, or what a trusted proxy says.
     pub client: IpAddr,
     /// The client's certificate, which an authority has signed that its listener trusts.

@@ -78,6 +78,11 @@ fn hops(headers: &HeaderMap) -> usize {
     stations.flat_map(|value| value.split(',')).filter(ours).count()
 }
 
+/// Whether it may be a request's id: something to print, and not too long.
+pub(crate) fn is_id(given: &HeaderValue) -> bool {
+    (1..=REQUEST_ID_BYTES_MAX).contains(&given.len()) && given.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
 /// Makes request ids: a random prefix of this worker's and a number.
 #[derive(Debug)]
 pub(crate) struct RequestIds {
@@ -100,8 +105,7 @@ impl RequestIds {
     pub(crate) fn of(&self, headers: &HeaderMap, trusted: bool) -> HeaderValue {
         if trusted
             && let Some(given) = headers.get(X_REQUEST_ID)
-            && (1..=REQUEST_ID_BYTES_MAX).contains(&given.len())
-            && given.as_bytes().iter().all(u8::is_ascii_graphic)
+            && is_id(given)
         {
             return given.clone();
         }

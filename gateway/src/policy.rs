@@ -24,6 +24,7 @@ pub mod ip;
 mod partition;
 pub mod rate_limit;
 mod refused;
+pub mod request_id;
 mod scope;
 #[cfg(test)]
 pub(crate) mod test;
@@ -71,6 +72,7 @@ pub struct Row {
 /// Every type of policy, in the order in which they run on a request.
 pub const CATALOG: &[Row] = &[
     Row { kind: cors::KIND, build: cors::build, overridable: &[] },
+    Row { kind: request_id::KIND, build: request_id::build, overridable: &[] },
     Row { kind: grpc_web::KIND, build: grpc_web::build, overridable: &[] },
     Row { kind: compress::KIND, build: compress::build, overridable: &[] },
     Row { kind: error_pages::KIND, build: error_pages::build, overridable: &[] },

@@ -175,6 +175,7 @@ async fn answer(
             path: &path,
             query: query.map(Cow::Borrowed),
             headers: &mut head.headers,
+            id,
             client: caller,
             certificate: connection.certificate(),
             now_us: now_us(),

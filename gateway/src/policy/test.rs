@@ -126,6 +126,7 @@ fn judge(
         path: "/",
         query: None,
         headers: &mut headers,
+        id: &ID,
         client: [127, 0, 0, 1].into(),
         certificate: None,
         now_us: 1_000_000_000,
