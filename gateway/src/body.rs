@@ -16,6 +16,7 @@ use crate::{
     access::Note,
     after::Permit,
     connection::Connection,
+    headers,
     streams::Open,
     timer,
     upstream::{pace::Pace, pool::Lease},
@@ -154,6 +155,14 @@ impl Drop for Ending {
     }
 }
 
+/// A part of a target's body without what its trailers must not say.
+fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        headers::clean_response_trailers(trailers);
+    }
+    frame
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -175,7 +184,7 @@ impl Body for ResponseBody {
                 if pace.is_over(frame.is_pending(), cx) {
                     return Poll::Ready(Some(Err(BodyError::Timeout)));
                 }
-                std::task::ready!(frame).map(|frame| Ok(frame?))
+                std::task::ready!(frame).map(|frame| Ok(cleaned(frame?)))
             }
         };
         if let Some((exchange, Ok(frame))) = this.exchange.as_mut().zip(frame.as_ref()) {

@@ -111,6 +111,18 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
+/// Takes away from a response's trailers what is of one hop, or says where a message ends: HTTP/2 has no such fields at all (RFC 9113,
+/// section 8.2.2), and a client may take the response for malformed.
+pub(crate) fn clean_response_trailers(trailers: &mut HeaderMap) {
+    let bad = |name: &&HeaderName| {
+        is_hop_by_hop(name) || matches!(**name, header::CONTENT_LENGTH | header::TRAILER)
+    };
+    let bad: Vec<HeaderName> = trailers.keys().filter(bad).cloned().collect();
+    for name in bad {
+        trailers.remove(name);
+    }
+}
+
 /// Takes away from a response what must not go beyond this hop; for an upgrade, `Upgrade` stays.
 pub(crate) fn clean_response(headers: &mut HeaderMap, upgrade: bool) {
     if !headers.keys().any(is_hop_by_hop) {
@@ -305,6 +317,20 @@ mod tests {
         let mut headers = map(&lines);
         clean_request(&mut headers, true);
         assert_eq!(names(&headers), ["forwarded", "x-forwarded-for", "x-mine", "x-real-ip", "x_mine"]);
+    }
+
+    #[test]
+    fn trailers_of_responses_are_of_no_hop_and_frame_nothing() {
+        let mut trailers = map(&[
+            ("connection", "x-mine"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "1"),
+            ("trailer", "x-mine"),
+            ("grpc-status", "0"),
+            ("x-request-id", "1"),
+        ]);
+        clean_response_trailers(&mut trailers);
+        assert_eq!(names(&trailers), ["grpc-status", "x-request-id"]);
     }
 
     #[test]
