@@ -3,6 +3,7 @@
 //! | failure | where else |
 //! |---|---|
 //! | APISIX CVE-2020-13945 (default admin key), Kong CVE-2020-11710 (open admin) | `tests/tests/roles.rs` |
+//! | HTTP/2 rapid reset, CVE-2023-44487 | `tls.rs` |
 //! | HTTP/1.1 as such, by rule | `http_rules.rs`, `transfer_encoding.rs` |
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]

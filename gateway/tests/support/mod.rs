@@ -3,6 +3,7 @@
 // Each test binary uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod frames;
 pub mod http2;
 pub mod recorder;
 pub mod tls;
