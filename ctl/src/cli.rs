@@ -8,7 +8,7 @@ use crate::{
     client::Client,
     command::{
         apply, certificate, cluster, consumer::ConsumerSpec, context, export, group::GroupSpec, key, limits,
-        object::Verbs, plan, policy::PolicySpec, route, token, upstream::UpstreamSpec, usage,
+        object::Verbs, plan, policy::PolicySpec, route, targets, token, upstream::UpstreamSpec, usage,
     },
     context::{Context, Contexts},
     failure::Failure,
@@ -86,6 +86,8 @@ enum Command {
     Export(export::Export),
     /// The rate limits that are most used up.
     Limits(limits::Limits),
+    /// Which targets this node uses, and why not the others.
+    Targets(targets::Targets),
     /// What was used of quotas.
     Usage(usage::Usage),
     /// The cluster and its members.
@@ -122,6 +124,7 @@ impl Cli {
             Command::Plan(command) => command.run(global).await,
             Command::Export(command) => command.run(global).await,
             Command::Limits(limits) => limits.run(global).await,
+            Command::Targets(targets) => targets.run(global).await,
             Command::Usage(usage) => usage.run(global).await,
             Command::Cluster(command) => command.run(global).await,
             Command::Token(command) => command.run(global).await,
@@ -205,6 +208,7 @@ mod tests {
             "cluster token create --ttl 1h --uses 2",
             "context use demo",
             "limits --top 5 --policy per-client",
+            "targets --upstream orders",
             "usage --policy monthly -o json",
             "-o json cluster status --context x",
         ] {

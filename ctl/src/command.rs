@@ -14,6 +14,7 @@ pub(crate) mod object;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod route;
+pub(crate) mod targets;
 pub(crate) mod token;
 pub(crate) mod upstream;
 pub(crate) mod usage;

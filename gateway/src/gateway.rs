@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use model::{
-    Config, Revision,
-    api::{ExplainRequest, Explanation},
+    Config, Name, Revision,
+    api::{ExplainRequest, Explanation, TargetsHealth},
 };
 use prometheus::{
     IntCounter,
@@ -21,6 +21,7 @@ use crate::{
     server::Server,
     settings::Settings,
     tls::tickets::Tickets,
+    upstream::health::view,
 };
 
 /// What the data plane obeys now.
@@ -91,6 +92,11 @@ impl Gateway {
     /// Which route would take a request, and why not the others.
     pub fn explain(&self, request: &ExplainRequest) -> Explanation {
         self.plan.load().explain(request)
+    }
+
+    /// Which targets get traffic, of this upstream or of all, and why the others don't.
+    pub fn targets(&self, upstream: Option<&Name>) -> TargetsHealth {
+        view::of(&self.plan.load(), upstream)
     }
 
     /// Closes the listeners, lets exchanges finish for as long as `grace`, cuts what is left, and ends the threads.

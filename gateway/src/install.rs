@@ -163,6 +163,11 @@ impl Plan {
     fn put_upstream(&mut self, name: &Name, upstream: Option<Arc<CompiledUpstream>>) {
         let announces = |upstream: &Arc<CompiledUpstream>| upstream.transport.proxy_protocol.is_some();
         self.announcing += usize::from(upstream.as_ref().is_some_and(announces));
+        if upstream.as_ref().is_some_and(|upstream| upstream.spec.health.active.is_some()) {
+            self.checked.insert(name.clone());
+        } else {
+            self.checked.remove(name);
+        }
         let old = match upstream {
             Some(upstream) => self.upstreams.insert(name.clone(), upstream),
             None => self.upstreams.remove(name),

@@ -391,6 +391,14 @@ fn counter(of: &[(&str, &str)], value: u64) -> Metric {
     metric
 }
 
+fn gauge(of: &[(&str, &str)], value: f64) -> Metric {
+    let mut metric = Metric::from_label(labels(of));
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    metric.set_gauge(gauge);
+    metric
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

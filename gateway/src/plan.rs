@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use aws_lc_rs::hmac;
-use imbl::{GenericHashMap, OrdMap, shared_ptr::DefaultSharedPtr};
+use imbl::{GenericHashMap, OrdMap, OrdSet, shared_ptr::DefaultSharedPtr};
 use model::{Config, Key, Name, Revision};
 
 use crate::{
@@ -42,6 +42,8 @@ pub struct Plan {
     pub(crate) routes: OrdMap<Name, Arc<CompiledRoute>>,
     pub(crate) keys: OrdMap<Digest, (Name, Arc<Key>)>,
     pub(crate) upstreams: Map<Name, Arc<CompiledUpstream>>,
+    /// The upstreams whose targets are checked.
+    pub(crate) checked: OrdSet<Name>,
     pub(crate) policies: Map<Name, Arc<Grouped>>,
     /// How many of the upstreams tell their targets of clients' connections.
     pub(crate) announcing: usize,
@@ -93,6 +95,7 @@ impl Plan {
             config: Config::default(),
             routes: OrdMap::new(),
             upstreams: Map::with_hasher(hasher.clone()),
+            checked: OrdSet::new(),
             policies: Map::with_hasher(hasher.clone()),
             announcing: 0,
             keys: OrdMap::new(),
@@ -123,6 +126,11 @@ impl Plan {
     /// The upstream of this name.
     pub fn upstream(&self, name: &Name) -> Option<&Arc<CompiledUpstream>> {
         self.upstreams.get(name)
+    }
+
+    /// The upstreams whose targets are checked.
+    pub(crate) fn checked(&self) -> impl Iterator<Item = &Arc<CompiledUpstream>> {
+        self.checked.iter().filter_map(|name| self.upstreams.get(name))
     }
 
     /// Every endpoint of every upstream, each with its upstream: what there is to be checked, and what state there is to be kept. In time

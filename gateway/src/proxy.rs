@@ -22,7 +22,7 @@ use crate::{
     streams::Open,
     upgrade,
     upload::{RequestBody, Upload},
-    upstream::{self, Answer, Times, pace::Pace},
+    upstream::{self, Answer, Times, mirror::Copies, pace::Pace},
     websocket,
     worker::Worker,
 };
@@ -281,13 +281,14 @@ async fn answer(
         // Said, because hyper takes it that a GET or HEAD of unknown length has no body.
         head.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
     }
-    send(worker, connection, route, &upstream, head, version, upload, found, note, after).await
+    send(worker, connection, &plan, route, &upstream, head, version, upload, found, note, after).await
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of one exchange, in one place")]
 async fn send(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
+    plan: &Plan,
     route: &CompiledRoute,
     upstream: &Arc<crate::plan::CompiledUpstream>,
     head: Parts,
@@ -297,6 +298,7 @@ async fn send(
     note: &mut Note,
     after: &mut After,
 ) -> Result<Response<ResponseBody>, No> {
+    after.permits.extend(upstream::enter(worker, upstream)?.map(Permit::Upstream));
     let has_body = upload.is_some();
     let mut body = upload.as_mut().map_or(RequestBody::Empty, Upload::take);
     if after.from_base64 {
@@ -311,8 +313,14 @@ async fn send(
     }
     let given = after.call.as_ref().and_then(|call| call.timeout);
     let times = Times::of(upstream, &route.spec.timeout).within(given);
-    after.permits.extend(upstream::enter(worker, upstream)?.map(Permit::Upstream));
+    let mut copies = Copies::of(worker, plan, &route.spec.mirror, &mut request);
+    if let Some(copies) = copies.take_if(|copies| copies.is_ready()) {
+        copies.send(worker, connection);
+    }
     let forwarded = upstream::forward(worker, upstream, times, connection, request, note).await;
+    if let Some(copies) = copies {
+        copies.send(worker, connection);
+    }
     // How long a body took to come says nothing of the target, and a failure nothing of how fast it is; but that it is too slow.
     let is_telling = match &forwarded {
         Ok(answer) => !has_body && !answer.response.status().is_server_error(),

@@ -3,10 +3,10 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use imbl::OrdMap;
 use limits::Gradient;
 use model::Name;
@@ -168,6 +168,12 @@ pub struct TargetState {
     /// Since when it is in use, or from when on it will be, in milliseconds of the same clock. Whoever takes a target out of use, or brings it
     /// back, says so here: its share grows from then on, where the upstream starts slowly.
     pub in_use_since_ms: AtomicU64,
+    /// Whether its checks say that it is not well.
+    pub unhealthy: AtomicBool,
+    /// Failures among requests of late, packed, where they are counted.
+    pub window: AtomicU64,
+    /// Why it was last taken out of use.
+    pub why: ArcSwapOption<String>,
     /// What it has to do.
     pub load: TargetLoad,
 }
@@ -194,6 +200,9 @@ impl TargetState {
             ejections: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
             in_use_since_ms: AtomicU64::new(timer::now_ms()),
+            unhealthy: AtomicBool::new(false),
+            window: AtomicU64::new(0),
+            why: ArcSwapOption::const_empty(),
             load: TargetLoad::default(),
         }
     }

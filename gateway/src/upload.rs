@@ -171,6 +171,8 @@ pub(crate) enum RequestBody {
     Incoming(Incoming, Rc<Progress>),
     /// The client's, kept as it comes in case it must be sent again.
     Kept(Reading),
+    /// The gateway's own, until it is handed on.
+    Full(Option<Bytes>),
     /// The client's, whose text is made bytes.
     Text(Box<Text>),
 }
@@ -189,6 +191,7 @@ impl RequestBody {
             Self::Empty => None,
             Self::Incoming(_, progress) => Some(progress.clone()),
             Self::Kept(reading) => reading.progress(),
+            Self::Full(_) => None,
             Self::Text(text) => text.body.progress(),
         }
     }
@@ -234,6 +237,7 @@ impl Body for RequestBody {
                 }
                 Poll::Ready(frame)
             }
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Incoming(body, progress) => {
                 let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
                     progress.untaken_since_ms.set(0);
@@ -273,6 +277,7 @@ impl Body for RequestBody {
             Self::Incoming(body, _) => body.is_end_stream(),
             Self::Kept(reading) => reading.is_end_stream(),
             Self::Text(text) => text.body.is_end_stream() && text.decoder.end().is_ok(),
+            Self::Full(bytes) => bytes.is_none(),
         }
     }
 
@@ -282,6 +287,7 @@ impl Body for RequestBody {
             Self::Incoming(body, _) => body.size_hint(),
             Self::Kept(reading) => reading.size_hint(),
             Self::Text(_) => SizeHint::default(),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
         }
     }
 }

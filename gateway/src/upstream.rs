@@ -3,10 +3,10 @@
 use std::{
     cell::Cell,
     rc::Rc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use http::{Request, StatusCode};
+use http::Request;
 use http_body::Body;
 use model::route::RouteTimeout;
 use smallvec::SmallVec;
@@ -32,6 +32,7 @@ pub(crate) mod connect;
 pub(crate) mod figures;
 pub(crate) mod health;
 pub(crate) mod http2;
+pub(crate) mod mirror;
 pub(crate) mod pace;
 pub(crate) mod pool;
 pub(crate) mod replay;
@@ -226,6 +227,7 @@ impl<'a> Course<'a> {
         self.figures.attempts.add(1);
         note.attempt(&upstream.name, &target.label);
         let mut load = Load::begin(&upstream.spec.balance, target);
+        let began = (!upstream.spec.health.passive.slow.is_zero()).then(Instant::now);
         let attempting = attempt(worker, upstream, target, self.connection, request, fresh);
         let attempted = match self.times.attempt {
             None => attempting.await,
@@ -240,16 +242,14 @@ impl<'a> Course<'a> {
         note.attempted();
         match attempted {
             Ok(mut answer) => {
-                match answer.response.status() {
-                    StatusCode::BAD_GATEWAY
-                    | StatusCode::SERVICE_UNAVAILABLE
-                    | StatusCode::GATEWAY_TIMEOUT => {
+                match self.faulty(&answer, began) {
+                    Some(why) => {
                         load.failed();
-                        self.blame(target);
+                        self.blame(target, &why);
                     }
-                    _ => {
+                    None => {
                         load.answered();
-                        health::succeeded(&target.state);
+                        health::succeeded(&target.state, &upstream.spec.health.passive);
                     }
                 }
                 answer.lease.load = load;
@@ -260,7 +260,7 @@ impl<'a> Course<'a> {
                     self.figures.overflows.add(1);
                 } else if failed.why.is_to_blame() && !(failed.reused && self.has_again(&failed)) {
                     load.failed();
-                    self.blame(target);
+                    self.failed_at(target, failed.why);
                 }
                 Err(failed)
             }
@@ -277,7 +277,7 @@ impl<'a> Course<'a> {
         if let Some(target) = self.at.get()
             && self.is_sent()
         {
-            self.blame(target);
+            self.failed_at(target, Why::Timeout);
         }
     }
 
@@ -353,13 +353,38 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn blame(&self, target: &Endpoint) {
+    /// Why this answer is a failure of its target; none if it is not.
+    fn faulty(&self, answer: &Answer, began: Option<Instant>) -> Option<String> {
+        let status = answer.response.status();
+        if self.upstream.failures.has_status(status) {
+            return Some(format!("it answered {}", status.as_u16()));
+        }
+        let took = began?.elapsed();
+        let is_slow = self.upload.is_none() && took > self.upstream.spec.health.passive.slow;
+        is_slow.then(|| format!("it took {} ms to answer", took.as_millis()))
+    }
+
+    fn failed_at(&self, target: &Endpoint, why: Why) {
+        if self.upstream.failures.has_failure(why) {
+            self.blame(target, why.in_words());
+        } else {
+            self.counted_failure();
+        }
+    }
+
+    fn counted_failure(&self) {
         self.worker.metrics.upstream_failures.add(1);
         self.figures.failures.add(1);
-        if health::failed(&target.state, &self.upstream.spec.health.passive) {
+    }
+
+    fn blame(&self, target: &Endpoint, why: &str) {
+        self.counted_failure();
+        let upstream = self.upstream;
+        let rule = &upstream.spec.health.passive;
+        if health::failed(&target.state, rule, why, || health::may_eject(upstream)) {
             self.worker.metrics.ejections.add(1);
             self.figures.ejections.add(1);
-            tracing::warn!(upstream = %self.upstream.name, target = %target.label, "a target is ejected");
+            tracing::warn!(upstream = %upstream.name, target = %target.label, reason = why, "a target is ejected");
         }
     }
 }

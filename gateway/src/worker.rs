@@ -35,7 +35,7 @@ use crate::{
     proxy_protocol,
     settings::{Limit, Settings},
     timer::{self, Deadlines},
-    upstream::{self, http2::Local, pool::Pools, replay::KeptBytes, spare::Spares},
+    upstream::{self, health, http2::Local, mirror, pool::Pools, replay::KeptBytes, spare::Spares},
 };
 
 /// The most headers that hyper takes unless told.
@@ -94,6 +94,7 @@ pub(crate) struct Worker {
     pub(crate) pools: Pools,
     pub(crate) spares: Spares,
     pub(crate) kept_bytes: KeptBytes,
+    pub(crate) mirrors: mirror::InFlight,
     pub(crate) ids: RequestIds,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access: Option<access::Log>,
@@ -166,6 +167,7 @@ impl Worker {
             pools: Pools::new(limits),
             spares: Spares::default(),
             kept_bytes: KeptBytes::default(),
+            mirrors: mirror::InFlight::default(),
             ids: RequestIds::new(),
             metrics,
             access,
@@ -428,6 +430,7 @@ pub(crate) fn run(
         tokio::select! {
             () = serving => {}
             () = worker.keep_time() => {}
+            () = health::active::run(worker.clone()), if number == 0 => {}
         }
         Ok(())
     })

@@ -404,6 +404,38 @@ pub struct QuotaUsed {
     pub nodes: Vec<NodeAdmitted>,
 }
 
+/// `GET /v1/health/targets`: which targets this node uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetsHealth {
+    /// How many there are, of all upstreams or the one that was asked for.
+    pub targets: usize,
+    /// How many of them get no traffic.
+    pub out: usize,
+    /// Those that get none first; at most a thousand.
+    pub items: Vec<TargetHealth>,
+}
+
+/// A target as a node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetHealth {
+    /// Of this upstream.
+    pub upstream: Name,
+    /// Its address.
+    pub target: String,
+    /// `in_use`, `ejected` for what happened to its traffic, or `unhealthy` by its checks.
+    pub state: String,
+    /// Why it is not in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// When an ejection is over, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_in_ms: Option<u64>,
+    /// Requests in a row that failed.
+    pub failures: u32,
+    /// Whether it is checked.
+    pub checked: bool,
+}
+
 /// `GET /v1/limits`: the rate limits that are most used up, as this node knows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LimitsUsed {

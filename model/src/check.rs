@@ -4,6 +4,7 @@
 
 mod balance;
 mod certificate;
+mod health;
 mod overlap;
 mod references;
 mod route;

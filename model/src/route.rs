@@ -40,6 +40,9 @@ pub struct Route {
     /// Forward to one of these, by weight.
     #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<WeightedUpstream>,
+    /// Send copies of requests to these too, and throw their answers away.
+    #[serde(default, deserialize_with = "exact", skip_serializing_if = "Vec::is_empty")]
+    pub mirror: Vec<Mirror>,
     /// Answer with a redirect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Box<Redirect>>,
@@ -115,6 +118,22 @@ pub struct WeightedUpstream {
 impl WeightedUpstream {
     fn weight_default() -> u16 {
         1
+    }
+}
+
+/// An upstream that gets copies of requests (Gateway API, HTTPRequestMirrorFilter).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Its name.
+    pub upstream: Name,
+    /// Of how many of a hundred requests: 1 to 100.
+    #[serde(default = "Mirror::percent_default")]
+    pub percent: u32,
+}
+
+impl Mirror {
+    fn percent_default() -> u32 {
+        100
     }
 }
 

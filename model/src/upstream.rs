@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use balance::{Balance, HashKey, Hashing};
 pub use condition::Condition;
-pub use health::{Health, Passive};
+pub use health::{Active, FailureRate, GrpcCheck, Health, HttpCheck, Passive, TcpCheck};
 pub use limits::Limits;
 pub use protocol::Protocol;
 pub use proxy_protocol::ProxyProtocol;

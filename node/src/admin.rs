@@ -3,6 +3,7 @@
 mod backup;
 mod certificates;
 mod cluster;
+mod health;
 mod limits;
 mod metrics;
 mod objects;

@@ -8,10 +8,14 @@ use prometheus::{
     proto::{Metric, MetricFamily, MetricType},
 };
 
-use super::{counter, family};
+use super::{counter, family, gauge};
 use crate::{
     plan::{CompiledUpstream, Plan},
-    upstream::figures::{Figures, REASONS},
+    timer,
+    upstream::{
+        figures::{Figures, REASONS},
+        health,
+    },
 };
 
 /// The most upstreams that have figures of their own; those of the rest are added up.
@@ -21,7 +25,7 @@ const REST: &str = "(others)";
 
 type Read = fn(&Figures) -> u64;
 
-const COUNTERS: [(&str, &str, Read); 6] = [
+const COUNTERS: [(&str, &str, Read); 10] = [
     ("phalanx_upstream_requests_total", "Requests to be forwarded, by upstream.", |f| f.requests.get()),
     ("phalanx_upstream_attempts_total", "Attempts at targets, by upstream.", |f| f.attempts.get()),
     (
@@ -35,10 +39,20 @@ const COUNTERS: [(&str, &str, Read); 6] = [
     ("phalanx_upstream_overflows_total", "Requests above an upstream's limits, by upstream.", |f| {
         f.overflows.get()
     }),
-    ("phalanx_upstream_ejections_total", "Targets taken out of use, by upstream.", |f| f.ejections.get()),
+    ("phalanx_upstream_ejections_total", "Targets ejected, by upstream.", |f| f.ejections.get()),
+    ("phalanx_upstream_mirrors_total", "Copies of requests sent, by upstream.", |f| f.mirrors.get()),
+    ("phalanx_upstream_mirrors_dropped_total", "Copies of requests left out, by upstream.", |f| {
+        f.mirrors_dropped.get()
+    }),
+    ("phalanx_upstream_checks_total", "Checks of targets, by upstream.", |f| f.checks.get()),
+    ("phalanx_upstream_checks_failed_total", "Checks that did not find a target well, by upstream.", |f| {
+        f.checks_failed.get()
+    }),
 ];
 const RETRIES: (&str, &str) =
     ("phalanx_upstream_retries_total", "Attempts after a request's first, by upstream and reason.");
+
+const TARGETS: (&str, &str) = ("phalanx_upstream_targets", "Targets in use and out of use, by upstream.");
 
 /// What the workers have counted of each upstream of the present Plan.
 pub(crate) struct UpstreamFigures {
@@ -52,7 +66,7 @@ impl UpstreamFigures {
             let labels = labels.iter().map(|label| (*label).to_owned()).collect();
             Desc::new(name.into(), help.into(), labels, HashMap::new())
         };
-        let mut descs = vec![desc(RETRIES, &["upstream", "reason"])?];
+        let mut descs = vec![desc(RETRIES, &["upstream", "reason"])?, desc(TARGETS, &["upstream", "state"])?];
         for (name, help, _) in COUNTERS {
             descs.push(desc((name, help), &["upstream"])?);
         }
@@ -97,6 +111,14 @@ impl Collector for UpstreamFigures {
             })
         });
         families.push(family(RETRIES, MetricType::COUNTER, retries.collect()));
+        timer::refresh();
+        let targets = used.iter().flat_map(|(name, of)| {
+            let endpoints = || of.iter().flat_map(|upstream| upstream.endpoints.all());
+            let out = endpoints().filter(|endpoint| health::is_out(&endpoint.state)).count();
+            [("in_use", endpoints().count() - out), ("out", out)]
+                .map(|(state, count)| gauge(&[("upstream", name), ("state", state)], count as f64))
+        });
+        families.push(family(TARGETS, MetricType::GAUGE, targets.collect()));
         families
     }
 }

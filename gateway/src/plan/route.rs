@@ -162,7 +162,7 @@ impl CompiledRoute {
     /// The upstreams that it names.
     pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Name> {
         let choices = if let Action::Forward(weighted) = &self.action { &*weighted.choices } else { &[] };
-        choices.iter().map(|(name, _)| name)
+        choices.iter().map(|(name, _)| name).chain(self.spec.mirror.iter().map(|mirror| &mirror.upstream))
     }
 }
 

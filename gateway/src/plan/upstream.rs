@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
-use model::{Name, Violation};
+use model::{Name, Violation, upstream::Condition};
 use rustls::sign::CertifiedKey;
 
 use super::{
@@ -13,8 +13,16 @@ use super::{
 use crate::{
     names::Followed,
     state::UpstreamState,
-    upstream::{balance::Binding, breaker::Connections, retry::Rule},
+    upstream::{
+        balance::Binding,
+        breaker::Connections,
+        retry::{Conditions, Rule},
+    },
 };
+
+/// What is a target's failure unless it is said otherwise.
+const FAILURES: [Condition; 4] =
+    [Condition::Connect, Condition::Reset, Condition::Timeout, Condition::GatewayError];
 
 /// An upstream, ready to be forwarded to.
 #[derive(Debug)]
@@ -35,6 +43,8 @@ pub struct CompiledUpstream {
     pub state: Arc<UpstreamState>,
     /// What is tried again.
     pub(crate) retry: Rule,
+    /// What is a target's failure.
+    pub(crate) failures: Conditions,
     /// The connections to it, where they are limited.
     pub(crate) connections: Option<Arc<Connections>>,
     /// The names among its targets, each with the edition of the answer that it was compiled with.
@@ -111,6 +121,7 @@ impl CompiledUpstream {
             binding,
             state,
             retry: Rule::of(&spec.retry),
+            failures: Conditions::of(&spec.health.passive.on, &FAILURES),
             connections: Connections::under(spec.limits.connections, connections),
             followed,
         })

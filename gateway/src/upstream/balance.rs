@@ -181,7 +181,7 @@ impl<'u> Choice<'u> {
 
 /// Whether requests go there.
 fn is_in_use(endpoint: &Endpoint) -> bool {
-    !health::is_ejected(&endpoint.state)
+    !health::is_out(&endpoint.state)
 }
 
 #[cfg(test)]

@@ -27,6 +27,14 @@ pub(crate) struct Figures {
     pub(crate) overflows: Count,
     /// Targets taken out of use.
     pub(crate) ejections: Count,
+    /// Copies of requests that were sent to it.
+    pub(crate) mirrors: Count,
+    /// Those that could not be.
+    pub(crate) mirrors_dropped: Count,
+    /// Checks of targets.
+    pub(crate) checks: Count,
+    /// Those that did not find them well.
+    pub(crate) checks_failed: Count,
 }
 
 impl Figures {

@@ -74,6 +74,25 @@ impl Replay {
         Some(RequestBody::Kept(Reading { replay: self, number, next: 0 }))
     }
 
+    /// All of it, without its trailers; none if it is not kept whole, or has not come to its end.
+    pub(crate) fn copy(&self) -> Option<Bytes> {
+        let source = self.source.borrow();
+        if !source.is_whole || !(source.is_at_end || source.body.is_end_stream()) {
+            return None;
+        }
+        let parts = source.frames.iter().filter_map(|part| match part {
+            Part::Data(data) => Some(data),
+            Part::Trailers(_) => None,
+        });
+        let mut parts = parts.peekable();
+        let first = parts.next().cloned().unwrap_or_default();
+        Some(if parts.peek().is_none() {
+            first
+        } else {
+            [&first].into_iter().chain(parts).flat_map(|data| data.iter().copied()).collect()
+        })
+    }
+
     /// Whether all that has come is kept.
     pub(crate) fn is_whole(&self) -> bool {
         self.source.borrow().is_whole

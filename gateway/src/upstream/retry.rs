@@ -11,22 +11,20 @@ use model::upstream::{Backoff, Condition, Retry};
 use super::{replay::Replay, spare::Spare};
 use crate::{chance, upload::RequestBody};
 
-/// An upstream's rule of what is tried again, ready to be asked.
+/// What can go wrong with an attempt, of which an upstream names some.
 #[derive(Debug)]
-pub(crate) struct Rule {
+pub(crate) struct Conditions {
     connect: bool,
     reset: bool,
     timeout: bool,
     /// Empty for nearly everyone, whose answers are then looked at no further.
     statuses: Box<[Condition]>,
-    /// Empty is the idempotent ones.
-    methods: Box<[Method]>,
 }
 
-impl Rule {
-    pub(crate) fn of(retry: &Retry) -> Self {
-        let usual = [Condition::Connect, Condition::Reset];
-        let on = if retry.on.is_empty() { &usual[..] } else { &retry.on };
+impl Conditions {
+    /// Those named, or else the usual ones.
+    pub(crate) fn of(named: &[Condition], usual: &[Condition]) -> Self {
+        let on = if named.is_empty() { usual } else { named };
         let is_status = |condition: &Condition| {
             matches!(condition, Condition::GatewayError | Condition::ServerError | Condition::Status(_))
         };
@@ -35,6 +33,37 @@ impl Rule {
             reset: on.contains(&Condition::Reset),
             timeout: on.contains(&Condition::Timeout),
             statuses: on.iter().copied().filter(is_status).collect(),
+        }
+    }
+
+    /// Whether an attempt that came to nothing for this reason is among them.
+    pub(crate) fn has_failure(&self, why: Why) -> bool {
+        match why {
+            Why::Connect => self.connect,
+            Why::Reset | Why::Nonsense => self.reset,
+            Why::Timeout => self.timeout,
+            Why::Status | Why::Client | Why::Overflow => false,
+        }
+    }
+
+    /// Whether an answer of this status is.
+    pub(crate) fn has_status(&self, status: StatusCode) -> bool {
+        self.statuses.iter().any(|condition| condition.is_status(status.as_u16()))
+    }
+}
+
+/// An upstream's rule of what is tried again, ready to be asked.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    on: Conditions,
+    /// Empty is the idempotent ones.
+    methods: Box<[Method]>,
+}
+
+impl Rule {
+    pub(crate) fn of(retry: &Retry) -> Self {
+        Self {
+            on: Conditions::of(&retry.on, &[Condition::Connect, Condition::Reset]),
             methods: retry.methods.iter().filter_map(|method| method.parse().ok()).collect(),
         }
     }
@@ -46,17 +75,13 @@ impl Rule {
 
     /// Whether an attempt that came to nothing for this reason is made again.
     pub(crate) fn takes_failure(&self, why: Why) -> bool {
-        match why {
-            Why::Connect => self.connect,
-            Why::Reset => self.reset,
-            Why::Timeout => self.timeout,
-            Why::Status | Why::Nonsense | Why::Client | Why::Overflow => false,
-        }
+        // Who answers nonsense has had the request, and may answer the next one so that it looks like sense.
+        why != Why::Nonsense && self.on.has_failure(why)
     }
 
     /// Whether a request that is answered so is sent again.
     pub(crate) fn takes_answer(&self, status: StatusCode) -> bool {
-        self.statuses.iter().any(|condition| condition.is_status(status.as_u16()))
+        self.on.has_status(status)
     }
 }
 
@@ -80,6 +105,18 @@ pub(crate) enum Why {
 }
 
 impl Why {
+    /// The same for people.
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            Self::Connect => "no connection could be had",
+            Self::Reset => "the connection broke before the answer",
+            Self::Timeout => "there was no answer in time",
+            Self::Status | Self::Nonsense => "what it answered can't be passed on",
+            Self::Client => "the client broke off",
+            Self::Overflow => "it has as much to do as it may",
+        }
+    }
+
     /// Whether the target is at fault.
     pub(crate) fn is_to_blame(self) -> bool {
         !matches!(self, Self::Client | Self::Overflow)

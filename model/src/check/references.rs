@@ -15,7 +15,10 @@ fn of_route(route: &Route) -> References<'_> {
     let several = route.upstreams.iter().enumerate();
     let several = several
         .map(|(at, weighted)| (format!("upstreams[{at}].upstream"), Kind::Upstream, &weighted.upstream));
-    policies.chain(one).chain(several).collect()
+    let copies = route.mirror.iter().enumerate();
+    let copies =
+        copies.map(|(at, mirror)| (format!("mirror[{at}].upstream"), Kind::Upstream, &mirror.upstream));
+    policies.chain(one).chain(several).chain(copies).collect()
 }
 
 fn of_upstream(upstream: &Upstream) -> References<'_> {

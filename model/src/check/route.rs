@@ -13,6 +13,7 @@ const MATCHES_MAX: usize = 64;
 const PREDICATES_MAX: usize = 16;
 const POLICIES_MAX: usize = 32;
 const UPSTREAMS_MAX: usize = 64;
+const MIRRORS_MAX: usize = 4;
 const CHANGES_MAX: usize = 64;
 /// Less than half an object, so that it fits in escaped.
 const BODY_BYTES_MAX: usize = 24 << 10;
@@ -37,6 +38,7 @@ pub(super) fn check(route: &Route, notes: &mut Notes) {
         }
     }
     check_action(route, notes);
+    check_mirrors(route, notes);
     changes("request.headers", &route.request.headers, notes);
     changes("response.headers", &route.response.headers, notes);
     if let Some(host) = &route.request.host {
@@ -148,6 +150,18 @@ fn check_action(route: &Route, notes: &mut Notes) {
     }
     if let Some(respond) = &route.respond {
         check_respond(respond, notes);
+    }
+}
+
+fn check_mirrors(route: &Route, notes: &mut Notes) {
+    at_most("mirror", route.mirror.len(), MIRRORS_MAX, notes);
+    if !route.mirror.is_empty() && route.upstream.is_none() && route.upstreams.is_empty() {
+        notes.note("mirror", "copies what is forwarded: give upstream or upstreams too");
+    }
+    for (at, mirror) in route.mirror.iter().enumerate() {
+        if !(1..=100).contains(&mirror.percent) {
+            notes.note(format!("mirror[{at}].percent"), "must be from 1 to 100, of a hundred requests");
+        }
     }
 }
 

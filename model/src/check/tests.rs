@@ -73,6 +73,22 @@ fn an_upstream_is_checked() {
         (with(json!({"retry": {"backoff": {"base": "1s"}}})), "upstreams.x.retry.backoff.base"),
         (with(json!({"retry": {"body_bytes_max": 2_000_000}})), "upstreams.x.retry.body_bytes_max"),
         (with(json!({"limits": {"connections": 1_000_001}})), "upstreams.x.limits.connections"),
+        (
+            with(json!({"health": {"passive": {"max_ejected": 101}}})),
+            "upstreams.x.health.passive.max_ejected",
+        ),
+        (
+            with(json!({"health": {"passive": {"rate": {"requests": 0}}}})),
+            "upstreams.x.health.passive.rate.requests",
+        ),
+        (with(json!({"health": {"active": {}}})), "upstreams.x.health.active"),
+        (with(json!({"health": {"active": {"http": {}, "tcp": {}}}})), "upstreams.x.health.active"),
+        (
+            with(json!({"health": {"active": {"tcp": {}, "timeout": "9s"}}})),
+            "upstreams.x.health.active.timeout",
+        ),
+        (with(json!({"health": {"active": {"http": {"path": "x"}}}})), "upstreams.x.health.active.http.path"),
+        (with(json!({"health": {"active": {"grpc": {}}}})), "upstreams.x.health.active.grpc"),
         (json!({"targets": 7}), "upstreams.x"),
         (
             json!({"targets": [{"address": "a:1"}], "balance": {"maglev": {"by": {"header": "a b"}}}}),
@@ -140,6 +156,9 @@ fn a_route_is_checked() {
         (json!({"upstream": "v"}), "routes.x.upstream"),
         (json!({"upstream": "u", "policies": ["q"]}), "routes.x.policies[0]"),
         (json!({"upstreams": [{"upstream": "u", "weight": 0}]}), "routes.x.upstreams"),
+        (json!({"upstream": "u", "mirror": [{"upstream": "v"}]}), "routes.x.mirror[0].upstream"),
+        (json!({"upstream": "u", "mirror": [{"upstream": "u", "percent": 0}]}), "routes.x.mirror[0].percent"),
+        (json!({"redirect": {"host": "a"}, "mirror": [{"upstream": "u"}]}), "routes.x.mirror"),
         (json!({"upstream": "u", "timeout": {"request": "25h"}}), "routes.x.timeout.request"),
         (json!({"upstream": "u", "hosts": ["A.example"]}), "routes.x.hosts[0]"),
         (json!({"upstream": "u", "hosts": ["a.example:80"]}), "routes.x.hosts[0]"),

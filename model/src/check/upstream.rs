@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Notes, text, transport};
+use super::{Notes, health, text, transport};
 use crate::{
     Upstream,
     upstream::{Backoff, Limits, Retry, Timeout},
@@ -18,7 +18,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 /// A day: of an exchange as a whole, and of silence in a stream.
 pub(super) const TOTAL_MAX: Duration = Duration::from_secs(86_400);
-const EJECT_MAX: Duration = Duration::from_secs(3_600);
 
 pub(super) fn check(upstream: &Upstream, notes: &mut Notes) {
     let targets = &upstream.targets;
@@ -45,10 +44,7 @@ pub(super) fn check(upstream: &Upstream, notes: &mut Notes) {
     timeout(&upstream.timeout, notes);
     limits(&upstream.limits, notes);
     transport::check(upstream, notes);
-    let eject = upstream.health.passive.eject;
-    if eject.is_zero() || eject > EJECT_MAX {
-        notes.note("health.passive.eject", "must be from 1ms to 1h");
-    }
+    health::check(upstream, notes);
 }
 
 fn retry(retry: &Retry, notes: &mut Notes) {

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::{
     admin::{
-        Answer, Asked, backup, cluster, healthz, limits, metrics::metrics, objects, readyz, reply, tokens,
-        usage,
+        Answer, Asked, backup, cluster, health, healthz, limits, metrics::metrics, objects, readyz, reply,
+        tokens, usage,
     },
     node::Node,
 };
@@ -104,6 +104,7 @@ pub(super) static OPERATIONS: &[Operation] = operations! {
     GET "/v1/config" VIEWER, false, objects::export, "The whole config as a document, without keys and certificates";
     POST "/v1/apply" OPERATOR, false, objects::apply, "Make the config hold a document, all of it or nothing";
     POST "/v1/explain" VIEWER, false, objects::explain, "Which route would take a request, and why not the others";
+    GET "/v1/health/targets" VIEWER, false, health::targets, "Which targets this node uses, and why not the others";
     GET "/v1/limits" VIEWER, false, limits::used, "The rate limits that are most used up, by node";
     GET "/v1/usage" VIEWER, false, usage::used, "What was used of quotas, by node";
     POST "/v1/keys" OPERATOR, false, objects::issue_key, "Issue a key; it is shown this once";
