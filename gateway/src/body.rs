@@ -1,6 +1,7 @@
 //! A response's body on its way to the client, and with its end the end of the exchange.
 
 use std::{
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -10,16 +11,16 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::{
     access::Note,
     after::Permit,
     connection::Connection,
-    headers,
+    h1, headers,
     streams::Open,
     timer,
-    upstream::{pace::Pace, pool::Lease},
+    upgrade::Tunnel,
+    upstream::{answered::Answered, pace::Pace, pool::Lease},
     worker::Worker,
 };
 
@@ -29,6 +30,18 @@ pub(crate) enum BodyError {
     /// Its connection did, or the one who sends it.
     #[error(transparent)]
     Http(#[from] hyper::Error),
+    /// Its connection did.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It has less than was said.
+    #[error("it ends too soon")]
+    Short,
+    /// The client frames it badly.
+    #[error(transparent)]
+    Framing(h1::Fault),
+    /// The target frames it badly.
+    #[error("the target's answer is framed badly: {0}")]
+    Target(h1::Fault),
     /// No more of it came in time.
     #[error("no more of the body came in time")]
     Timeout,
@@ -53,14 +66,17 @@ enum Source {
     Full(Bytes),
     /// Another, changed on its way.
     Wrapped(Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>),
-    /// A target's, as it comes, its time limits, and the connection that it comes on.
-    Upstream(Incoming, Pace, #[expect(dead_code, reason = "goes back to its pool when dropped")] Lease),
+    /// A target's, as it comes, its time limits, and what the exchange has of the target.
+    Upstream(Answered, Pace, #[expect(dead_code, reason = "ends when dropped")] Lease),
+    /// None: the connection becomes a tunnel.
+    Tunnel(Box<Tunnel>),
 }
 
 impl Source {
     /// Whether there is no more.
     fn is_end(&self) -> bool {
         match self {
+            Self::Tunnel(_) => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Wrapped(body) => body.is_end_stream(),
             Self::Upstream(body, ..) => body.is_end_stream(),
@@ -114,7 +130,7 @@ impl ResponseBody {
     }
 
     /// A target's.
-    pub(crate) fn upstream(body: Incoming, pace: Pace, lease: Lease) -> Self {
+    pub(crate) fn upstream(body: Answered, pace: Pace, lease: Lease) -> Self {
         Self { source: Source::Upstream(body, pace, lease), exchange: None }
     }
 
@@ -130,6 +146,44 @@ impl ResponseBody {
     {
         let inner = std::mem::replace(self, Self::empty());
         self.source = Source::Wrapped(Box::pin(wrap(inner)));
+    }
+
+    /// None, after which the connection is a tunnel.
+    pub(crate) fn tunnel(tunnel: Tunnel) -> Self {
+        Self { source: Source::Tunnel(Box::new(tunnel)), exchange: None }
+    }
+
+    /// What the connection becomes, if it does not stay what it is.
+    pub(crate) fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        match std::mem::replace(&mut self.source, Source::Full(Bytes::new())) {
+            Source::Tunnel(tunnel) => Some(tunnel),
+            source => {
+                self.source = source;
+                None
+            }
+        }
+    }
+
+    /// The length of a body that is the gateway's own.
+    pub(crate) fn own_length(&self) -> Option<u64> {
+        match &self.source {
+            Source::Full(bytes) => Some(bytes.len() as u64),
+            _ => None,
+        }
+    }
+
+    /// Goes on with a request that was answered before all of it was sent.
+    pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        if let Source::Upstream(Answered::Own(body), ..) = &mut self.source {
+            let _ = body.poll_upload(cx);
+        }
+    }
+
+    /// The client is answered with this status after all.
+    pub(crate) fn answers(&mut self, status: StatusCode) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.status = status;
+        }
     }
 
     /// Ties the exchange's end to this body's.
@@ -176,6 +230,7 @@ impl Body for ResponseBody {
             stream.asked();
         }
         let frame = match &mut this.source {
+            Source::Tunnel(_) => None,
             Source::Full(bytes) if bytes.is_empty() => None,
             Source::Full(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
             Source::Wrapped(body) => std::task::ready!(body.as_mut().poll_frame(cx)),
@@ -211,6 +266,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
+            Source::Tunnel(_) => SizeHint::with_exact(0),
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Wrapped(body) => body.size_hint(),
             Source::Upstream(body, ..) => body.size_hint(),

@@ -4,33 +4,25 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     io,
     net::SocketAddr,
-    pin::Pin,
     rc::Rc,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use http::HeaderValue;
+use tokio::net::TcpStream;
 
 use crate::{
     access::Entry,
     authority::LastHost,
     error::Fault,
-    framing::{self, guard::Guard},
-    http2,
+    h1, http2,
     pace::Pace,
-    proxy,
     settings::{Limit, Limits},
     streams::Streams,
     timer,
@@ -53,15 +45,9 @@ pub(crate) struct Watch {
     tunnel: AtomicBool,
     /// Whether a client is listened to for a little after its connection was ended.
     lingers: AtomicBool,
-    refused: OnceLock<framing::Fault>,
+    refused: OnceLock<h1::Fault>,
     /// Exchanges that have begun and not ended.
     exchanges: AtomicU32,
-    /// Whether some of an exchange's bytes may be unwritten.
-    owing: AtomicBool,
-    /// The status of hyper's own answer, while ours for its place is asked for.
-    wanted: AtomicU16,
-    /// Ours.
-    answer: OnceLock<Bytes>,
     head_since_ms: AtomicU64,
     /// At which it sends bodies.
     sending: Pace,
@@ -96,20 +82,19 @@ impl Watch {
     }
 
     /// The stream was framed badly.
-    pub(crate) fn refuse(&self, fault: framing::Fault) {
+    pub(crate) fn refuse(&self, fault: h1::Fault) {
         // A connection ends with its first fault.
         let _ = self.refused.set(fault);
     }
 
     /// What is wrong with the stream's framing, if something is.
-    pub(crate) fn refused(&self) -> Option<framing::Fault> {
+    pub(crate) fn refused(&self) -> Option<h1::Fault> {
         self.refused.get().copied()
     }
 
     fn begin(&self) {
         self.head_since_ms.store(0, Relaxed);
         self.exchanges.store(self.exchanges.load(Relaxed) + 1, Relaxed);
-        self.owing.store(true, Relaxed);
     }
 
     fn end(&self) {
@@ -120,41 +105,7 @@ impl Watch {
         self.exchanges.load(Relaxed) > 0
     }
 
-    /// hyper has written all that it has.
-    pub(crate) fn flushed(&self) {
-        if !self.in_exchange() {
-            self.owing.store(false, Relaxed);
-        }
-    }
-
-    /// Whether every exchange there was is over and written out: what hyper writes next is no exchange's, and
-    /// so its own answer to a head that it refuses.
-    pub(crate) fn is_settled(&self) -> bool {
-        !self.owing.load(Relaxed) && !self.is_tunnel()
-    }
-
-    /// What to write in the place of hyper's own answer of this status; none until it was made, which this
-    /// asks for.
-    pub(crate) fn answer(&self, status: u16) -> Option<&Bytes> {
-        let answer = self.answer.get();
-        if answer.is_none() {
-            self.wanted.store(status, Relaxed);
-        }
-        answer
-    }
-
-    /// The status that an answer is asked for, once.
-    fn wants_answer(&self) -> Option<u16> {
-        match self.wanted.load(Relaxed) {
-            0 => None,
-            status => {
-                self.wanted.store(0, Relaxed);
-                Some(status)
-            }
-        }
-    }
-
-    /// hyper waits for the client to send.
+    /// The client is waited for to send.
     pub(crate) fn reading(&self, in_message: bool, in_head: bool) {
         if in_message {
             if !in_head {
@@ -172,12 +123,21 @@ impl Watch {
         self.sending.moved(timer::now_ms(), bytes, self.rate_min);
     }
 
-    /// hyper has written, or waits for the client to take what there is.
+    /// So much was written, or the client is waited for to take more.
     pub(crate) fn writing(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Pending => self.taking.waits(timer::now_ms()),
             Poll::Ready(Ok(bytes)) => self.taking.moved(timer::now_ms(), *bytes, self.rate_min),
             Poll::Ready(Err(_)) => {}
+        }
+    }
+
+    fn wrote(&self, bytes: u64, waits: bool) {
+        if bytes > 0 {
+            self.taking.moved(timer::now_ms(), usize::try_from(bytes).unwrap_or(usize::MAX), self.rate_min);
+        }
+        if waits {
+            self.taking.waits(timer::now_ms());
         }
     }
 
@@ -351,6 +311,44 @@ impl Connection {
         (idle && self.wish(Wish::Finish)).then_some(Limit::IdleTimeout)
     }
 
+    /// So many bytes were written, and the client is waited for to take more or not. Over TLS the socket below tells it.
+    pub(crate) fn wrote(&self, bytes: u64, waits: bool) {
+        if !self.secure {
+            self.watch.wrote(bytes, waits);
+        }
+    }
+
+    /// Whether it must end now.
+    pub(crate) fn must_end(&self) -> bool {
+        self.wish.get() == Wish::Drop
+    }
+
+    /// Whether it is to end after the exchange in flight.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.wish.get() != Wish::Stay
+    }
+
+    /// Has a wish for its end wake who is told of it.
+    pub(crate) fn wake_by(&self, new: &Waker) {
+        match &mut *self.waker.borrow_mut() {
+            Some(waker) => waker.clone_from(new),
+            none => *none = Some(new.clone()),
+        }
+    }
+
+    /// Counts a head that is no request, and says what its client is told.
+    pub(crate) fn refuse_head(&self, worker: &Worker, fault: h1::Fault) -> Bytes {
+        let fault = Fault::of_head(fault);
+        worker.metrics.refused_head(fault.status);
+        worker.metrics.refused(fault.code);
+        let id = worker.ids.make();
+        if let Some(access) = &worker.access {
+            let entry = Entry::refused(self.peer.ip().to_canonical(), id.clone());
+            access.write(&entry, fault.status, 0, Duration::ZERO);
+        }
+        fault.message(&id)
+    }
+
     /// Has it end so; false if that was wished before.
     fn wish(&self, wish: Wish) -> bool {
         if self.wish.get() == Wish::Drop || self.wish.replace(wish) == wish {
@@ -361,13 +359,6 @@ impl Connection {
             waker.wake();
         }
         true
-    }
-
-    fn wake_by(&self, new: &Waker) {
-        match &mut *self.waker.borrow_mut() {
-            Some(waker) => waker.clone_from(new),
-            none => *none = Some(new.clone()),
-        }
     }
 }
 
@@ -394,7 +385,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, connection: Rc<
             None => return worker.metrics.limited(Limit::HeaderTimeout),
         }
     }
-    http1(&worker, stream, &connection).await;
+    h1::server::serve(&worker, h1::io::Io::Tcp(stream), &connection).await;
 }
 
 /// Serves the connection to its end, over TLS.
@@ -405,86 +396,9 @@ pub(crate) async fn serve_tls(worker: Rc<Worker>, stream: TcpStream, connection:
         Some(accepted) if accepted.http2 => {
             Box::pin(http2::serve(&worker, accepted.stream, &connection)).await;
         }
-        Some(accepted) => http1(&worker, accepted.stream, &connection).await,
+        Some(accepted) => {
+            h1::server::serve(&worker, h1::io::Io::Layered(Box::new(accepted.stream)), &connection).await;
+        }
         None => {}
     }
-}
-
-async fn http1<S>(worker: &Rc<Worker>, stream: S, connection: &Rc<Connection>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let guard = Guard::new(stream, connection.watch.clone(), worker.settings.limits.head());
-    let service = {
-        let (worker, connection) = (worker.clone(), connection.clone());
-        service_fn(move |request: http::Request<Incoming>| {
-            proxy::handle(worker.clone(), connection.clone(), request, None)
-        })
-    };
-    let mut serving =
-        std::pin::pin!(worker.server.serve_connection(TokioIo::new(guard), service).with_upgrades());
-    // Its failure is the client's.
-    let _ = drive(worker, connection, serving.as_mut(), |serving| serving.graceful_shutdown()).await;
-    match connection.watch.refused().map(framing::Fault::limit) {
-        Some(Some(limit)) => worker.metrics.limited(limit),
-        Some(None) => worker.metrics.framing_refusals.add(1),
-        None => {}
-    }
-}
-
-/// Has hyper serve the connection to its end, or to what is wished.
-pub(crate) async fn drive<F>(
-    worker: &Worker,
-    connection: &Connection,
-    mut serving: Pin<&mut F>,
-    finish: impl Fn(Pin<&mut F>),
-) -> hyper::Result<()>
-where
-    F: Future<Output = hyper::Result<()>>,
-{
-    let mut finishing = false;
-    let served = std::future::poll_fn(|cx| {
-        match connection.wish.get() {
-            Wish::Drop => return Poll::Ready(Ok(())),
-            Wish::Finish if !finishing => {
-                finishing = true;
-                finish(serving.as_mut());
-            }
-            _ => {}
-        }
-        let mut polled = serving.as_mut().poll(cx);
-        while polled.is_pending()
-            && let Some(status) = connection.watch.wants_answer()
-        {
-            // It is there from now on, whatever was set before.
-            let _ = connection.watch.answer.set(refuse(worker, connection, status));
-            polled = serving.as_mut().poll(cx);
-        }
-        if polled.is_pending() {
-            connection.wake_by(cx.waker());
-        }
-        polled
-    })
-    .await;
-    if let Err(error) = &served {
-        tracing::debug!(peer = %connection.peer, %error, "a client's connection ended early");
-    }
-    served
-}
-
-/// Counts a head that hyper refused with this status, and says what its client is told.
-fn refuse(worker: &Worker, connection: &Connection, status: u16) -> Bytes {
-    let fault = Fault::of_head(status, connection.watch.refused());
-    worker.metrics.refused_head(fault.status);
-    worker.metrics.refused(fault.code);
-    if connection.watch.refused().is_none() && fault.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
-        // What hyper counts otherwise than the guard does.
-        worker.metrics.limited(Limit::HeadBytes);
-    }
-    let id = worker.ids.make();
-    if let Some(access) = &worker.access {
-        let entry = Entry::refused(connection.peer.ip().to_canonical(), id.clone());
-        access.write(&entry, fault.status, 0, Duration::ZERO);
-    }
-    fault.message(&id)
 }

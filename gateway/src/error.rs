@@ -9,7 +9,7 @@ use model::Code;
 use crate::{
     body::ResponseBody,
     exchange::{Form, Refusal},
-    framing,
+    h1,
 };
 
 /// Why the data plane did not start.
@@ -135,18 +135,13 @@ impl Fault {
         }
     }
 
-    /// What is wrong with a head that hyper refused with this status, or that the guard made it refuse.
-    pub(crate) fn of_head(status: u16, framing: Option<framing::Fault>) -> Self {
-        match (framing, StatusCode::from_u16(status)) {
-            (Some(framing::Fault::HeadTooLarge | framing::Fault::HeadersTooMany), _) => {
-                Self::headers_too_many()
-            }
-            (Some(framing::Fault::TargetTooLong), _) => Self::target_too_long(),
-            (Some(framing::Fault::Version), _) => Self::version(),
-            (Some(fault), _) => Self::bad_request(fault.detail()),
-            (None, Ok(StatusCode::URI_TOO_LONG)) => Self::target_too_long(),
-            (None, Ok(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)) => Self::headers_too_many(),
-            (None, _) => Self::bad_request("The request's head is no HTTP/1.1"),
+    /// What is wrong with a head that is no request.
+    pub(crate) fn of_head(fault: h1::Fault) -> Self {
+        match fault {
+            h1::Fault::HeadTooLarge | h1::Fault::HeadersTooMany => Self::headers_too_many(),
+            h1::Fault::TargetTooLong => Self::target_too_long(),
+            h1::Fault::Version => Self::version(),
+            fault => Self::bad_request(fault.detail()),
         }
     }
 

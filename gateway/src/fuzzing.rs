@@ -2,15 +2,18 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderMap, HeaderValue, Version};
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 use crate::{
     forwarded,
-    framing::Follower,
+    h1::{
+        self,
+        decoder::{Decoded, Decoder},
+    },
     headers,
     proxy_protocol::{self, Found, ProxyProtocol},
     settings::Limits,
-    upstream::response_head,
 };
 
 /// Takes from a request's headers what goes no further. Says whether it asks for an upgrade, and whether it takes trailers.
@@ -42,54 +45,83 @@ pub fn add_forwarded(request: &mut HeaderMap, peer: &HeaderValue, trusted: bool)
 
 /// Whether the heads of a response have ended in these pieces of a target's stream; none if they are bad.
 pub fn response_heads<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<bool> {
-    response_head::end(pieces)
+    let (mut buf, mut lines) = (BytesMut::new(), h1::lines::Lines::default());
+    for piece in pieces {
+        buf.extend_from_slice(piece);
+        while let Some(head) = h1::response::read(&mut lines, &mut buf, &Method::GET, usize::MAX).ok()? {
+            if !head.is_interim() {
+                return Some(true);
+            }
+        }
+    }
+    Some(false)
 }
 
-/// The framing of a client's stream, as the guard before hyper follows it.
+/// A client's stream, as a connection reads it.
 #[derive(Debug)]
-pub struct Framing(Follower);
-
-/// Where and why a stream is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// How many bytes of the slice that was fed are good.
-    pub good: usize,
-    /// Whether that is in a head; if not, in a body.
-    pub in_head: bool,
-    /// What the client is told.
-    pub detail: &'static str,
+pub struct Stream {
+    buf: BytesMut,
+    reader: h1::request::Reader,
+    decoder: Decoder,
+    limits: Limits,
 }
 
-impl Framing {
+/// What a stream holds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A request's head: its method, its target and its header lines.
+    Head(String, String, Vec<(String, Vec<u8>)>),
+    /// Bytes of its body.
+    Data(Vec<u8>),
+    /// What is refused, and what the client is told of it. Nothing follows.
+    Refused(&'static str),
+}
+
+impl Stream {
     /// At the beginning of a stream.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a stream has a beginning and no default")]
     pub fn new() -> Self {
-        Self(Follower::new(Limits::default().head()))
+        Self {
+            buf: BytesMut::new(),
+            reader: h1::request::Reader::default(),
+            decoder: Decoder::length(0),
+            limits: Limits::default(),
+        }
     }
 
     /// Goes on over these bytes.
-    ///
-    /// # Errors
-    /// Where they are framed badly; then nothing more may be fed.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Refused> {
-        self.0.feed(bytes).map_err(|found| Refused {
-            good: found.good,
-            in_head: found.in_head,
-            detail: found.fault.detail(),
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Item> {
+        self.buf.extend_from_slice(bytes);
+        let mut items = Vec::new();
+        loop {
+            let item = if self.decoder.is_done() { self.head() } else { self.body() };
+            match item {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => return items,
+                Err(fault) => {
+                    items.push(Item::Refused(fault.detail()));
+                    return items;
+                }
+            }
+        }
+    }
+
+    fn head(&mut self) -> Result<Option<Item>, h1::Fault> {
+        let Some(head) = self.reader.read(&mut self.buf, &self.limits)? else { return Ok(None) };
+        self.decoder = head.decoder;
+        let line =
+            |(name, value): (&http::HeaderName, &HeaderValue)| (name.to_string(), value.as_bytes().to_vec());
+        let lines = head.parts.headers.iter().map(line).collect();
+        Ok(Some(Item::Head(head.parts.method.to_string(), head.parts.uri.to_string(), lines)))
+    }
+
+    fn body(&mut self) -> Result<Option<Item>, h1::Fault> {
+        Ok(match self.decoder.decode(&mut self.buf)? {
+            Decoded::Data(data) => Some(Item::Data(data.to_vec())),
+            Decoded::Trailers(_) | Decoded::End => Some(Item::Data(Vec::new())),
+            Decoded::More => None,
         })
-    }
-
-    /// Whether the stream stands between two messages.
-    #[must_use]
-    pub fn between_messages(&self) -> bool {
-        self.0.between_messages()
-    }
-
-    /// Whether it stands within a head.
-    #[must_use]
-    pub fn in_head(&self) -> bool {
-        self.0.in_head()
     }
 }
 

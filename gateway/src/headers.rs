@@ -1,6 +1,6 @@
 //! Which headers go through: those of one hop, and those by which a client could pass for another, do not.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// `Keep-Alive`, which `http` has no constant for.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -209,15 +209,6 @@ pub(crate) fn badly_framed(headers: &HeaderMap) -> bool {
         }
     }
     encoded && measured
-}
-
-/// Whether a response that has no body says that it has one: if it does come, it would pass for the answer to the next request
-/// (RFC 9110, section 8.6; RFC 9112, section 6.1).
-pub(crate) fn says_more_than_there_is(status: StatusCode, headers: &HeaderMap) -> bool {
-    let empty = |value: &HeaderValue| value.as_bytes().iter().all(|digit| *digit == b'0');
-    status == StatusCode::NO_CONTENT
-        && (headers.contains_key(header::TRANSFER_ENCODING)
-            || !headers.get(header::CONTENT_LENGTH).is_none_or(empty))
 }
 
 #[cfg(test)]

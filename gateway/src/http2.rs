@@ -1,10 +1,11 @@
 //! HTTP/2 to clients (RFC 9113): a connection's requests, each made what it would be in HTTP/1.1.
 
-use std::{error::Error, io, rc::Rc};
+use std::{convert::Infallible, error::Error, io, rc::Rc, task::Poll};
 
+use futures::FutureExt;
 use h2::Reason;
 use http::{HeaderValue, Uri, header, request::Parts};
-use hyper::{body::Incoming, server::conn::http2 as server, service::service_fn};
+use hyper::{server::conn::http2 as server, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -12,13 +13,8 @@ use tokio::{
 };
 
 use crate::{
-    connection::{self, Connection},
-    error::Fault,
-    proxy,
-    settings::Limits,
-    streams::Open,
-    timer, websocket,
-    worker::Worker,
+    connection::Connection, error::Fault, incoming::Incoming, proxy, settings::Limits, streams::Open, timer,
+    websocket, worker::Worker,
 };
 
 /// Spawns the tasks of a connection's streams on its worker's thread.
@@ -60,15 +56,33 @@ where
     connection.watch.lingers_at_its_end();
     let service = {
         let (worker, connection) = (worker.clone(), connection.clone());
-        service_fn(move |request: http::Request<Incoming>| {
+        service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let stream = Open::on(&worker, &connection);
-            proxy::handle(worker.clone(), connection.clone(), request, Some(stream))
+            let handling =
+                proxy::handle(worker.clone(), connection.clone(), request.map(Incoming::H2), Some(stream));
+            handling.map(Ok::<_, Infallible>)
         })
     };
     let server = server(&worker.settings.limits, Spawner(connection.clone()));
     let mut serving = std::pin::pin!(server.serve_connection(TokioIo::new(io), service));
-    let served =
-        connection::drive(worker, connection, serving.as_mut(), |serving| serving.graceful_shutdown()).await;
+    let mut finishing = false;
+    let served = std::future::poll_fn(|cx| {
+        if connection.must_end() {
+            return Poll::Ready(Ok(()));
+        }
+        if connection.is_finishing() && !std::mem::replace(&mut finishing, true) {
+            serving.as_mut().graceful_shutdown();
+        }
+        let polled = serving.as_mut().poll(cx);
+        if polled.is_pending() {
+            connection.wake_by(cx.waker());
+        }
+        polled
+    })
+    .await;
+    if let Err(error) = &served {
+        tracing::debug!(peer = %connection.peer, %error, "a client's connection ended early");
+    }
     // What of it is dropped from now on is cancelled by nobody.
     let is_first = connection.end_now();
     if is_first && served.is_err_and(|error| is_flood(&error)) {

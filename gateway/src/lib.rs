@@ -1,7 +1,7 @@
 //! The data plane: turns a Config into a proxy, and knows no cluster.
 //!
 //! [`Gateway::start`] takes settings and a stream of configs. `server` starts a `worker` a core; a worker's `connection`
-//! reads requests through the `framing` guard, and `proxy` is the life of one exchange. [`plan`] is a config compiled,
+//! is read and written by `h1`, and `proxy` is the life of one exchange. [`plan`] is a config compiled,
 //! [`install`] makes the next one from the last, `router` finds the route and [`policy`] has the traffic behaviours.
 
 pub mod access;
@@ -17,14 +17,15 @@ pub mod error;
 pub mod exchange;
 pub mod explain;
 mod forwarded;
-mod framing;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
 mod grpc;
+mod h1;
 mod headers;
 mod http2;
+mod incoming;
 pub mod install;
 pub mod lease;
 mod metrics;

@@ -1,10 +1,9 @@
 //! The life of one exchange: checked, routed, allowed, changed, forwarded, and answered.
 
-use std::{borrow::Cow, convert::Infallible, net::IpAddr, rc::Rc, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts};
-use hyper::body::Incoming;
 
 use crate::{
     access::Note,
@@ -16,7 +15,9 @@ use crate::{
     exchange::{Exchange, Refusal, Reply, Verdict},
     forwarded,
     grpc::{self, Call},
-    headers, http2, path,
+    headers, http2,
+    incoming::Incoming,
+    path,
     plan::{Action, CompiledRoute, Head, Plan},
     settings::Limit,
     streams::Open,
@@ -49,7 +50,7 @@ pub(crate) async fn handle(
     connection: Rc<Connection>,
     request: Request<Incoming>,
     stream: Option<Open>,
-) -> Result<Response<ResponseBody>, Infallible> {
+) -> Response<ResponseBody> {
     let mut ending = Ending::of(worker.clone(), connection.clone(), stream);
     let id = worker.ids.of(request.headers(), connection.trusted);
     let (mut head, body) = request.into_parts();
@@ -110,7 +111,7 @@ pub(crate) async fn handle(
     }
     ending.status = response.status();
     response.body_mut().ends(ending);
-    Ok(response)
+    response
 }
 
 /// The answer; an `upload` that is there at the end is one that no target has answered.
@@ -305,10 +306,10 @@ async fn send(
         body = body.decoded();
     }
     let mut request = Request::from_parts(head, body);
-    let mut tunnel = None;
+    let mut upgrade = None;
     if found.upgrade {
         *request.version_mut() = version;
-        tunnel = upgrade::asked(&mut request, found, has_body);
+        upgrade = upgrade::asked(&mut request, found, has_body);
         *request.version_mut() = Version::HTTP_11;
     }
     let given = after.call.as_ref().and_then(|call| call.timeout);
@@ -332,21 +333,12 @@ async fn send(
     let Answer { response, lease } = forwarded?;
     *upload = None;
     if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-        return match tunnel {
-            Some(asked) if asked.agreed(&response) => {
-                if let Some(fault) = connection.watch.refused() {
-                    // It did not wait for the 101, and what it sent was judged as HTTP. It can't be taken back.
-                    lease.discard();
-                    return Err(Fault::bad_request(fault.detail()).into());
-                }
-                let permits = std::mem::take(&mut after.permits);
-                Ok(upgrade::tunnel(worker, connection, asked, response, (lease, permits)))
-            }
-            _ => {
-                lease.discard();
-                Err(Fault::BAD_GATEWAY.into())
-            }
+        let Some(asked) = upgrade.filter(|asked| asked.agreed(&response)) else {
+            return Err(Fault::BAD_GATEWAY.into());
         };
+        let permits = std::mem::take(&mut after.permits);
+        return upgrade::tunnel(worker, connection, asked, response, (lease, permits))
+            .ok_or(Fault::BAD_GATEWAY.into());
     }
     let (mut head, body) = response.into_parts();
     headers::clean_response(&mut head.headers, false);

@@ -3,8 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
-    access::AccessLog, cidr::Cidr, framing::HeadLimits, lease::Lease, proxy_protocol::ProxyProtocol,
-    rate_limits::RateLimits,
+    access::AccessLog, cidr::Cidr, lease::Lease, proxy_protocol::ProxyProtocol, rate_limits::RateLimits,
 };
 
 /// What one process's data plane is told besides the config.
@@ -154,16 +153,7 @@ impl Default for Http2Limits {
     }
 }
 
-impl Limits {
-    /// How large a head may be.
-    pub(crate) fn head(&self) -> HeadLimits {
-        HeadLimits {
-            bytes_max: self.head_bytes_max,
-            target_bytes_max: self.target_bytes_max,
-            headers_max: self.headers_max,
-        }
-    }
-}
+impl Limits {}
 
 /// A limit that a client ran into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

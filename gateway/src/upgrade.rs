@@ -3,15 +3,16 @@
 use std::rc::Rc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use crate::{
     after::Permit,
     body::ResponseBody,
     connection::Connection,
+    h1::io::{Duplex, Rewound},
     headers,
-    upstream::pool::Lease,
+    upstream::{answered::Answered, balance::Load, breaker::Counted, pool::Lease},
     websocket::{self, Key},
     worker::Worker,
 };
@@ -33,7 +34,8 @@ fn is_tunnelled(protocol: &HeaderValue) -> bool {
 
 /// An upgrade that a client has asked for.
 pub(crate) struct Asked {
-    client: OnUpgrade,
+    /// Of HTTP/2, the client's stream, once it is no HTTP any more.
+    client: Option<OnUpgrade>,
     protocol: HeaderValue,
     /// Of HTTP/2, what the target must prove that it has understood.
     key: Option<Key>,
@@ -49,8 +51,8 @@ pub(crate) fn asked<B>(request: &mut Request<B>, found: headers::Found, has_body
         && !has_body
         && request.headers().get_all(header::UPGRADE).iter().count() == 1;
     let protocol = request.headers().get(header::UPGRADE).filter(|protocol| is_tunnelled(protocol)).cloned();
-    match (client, protocol) {
-        (Some(client), Some(protocol)) if valid => {
+    match protocol {
+        Some(protocol) if valid => {
             request.headers_mut().insert(header::CONNECTION, UPGRADE);
             Some(Asked { client, protocol, key })
         }
@@ -63,7 +65,7 @@ pub(crate) fn asked<B>(request: &mut Request<B>, found: headers::Found, has_body
 
 impl Asked {
     /// Whether this is what the client's request asked for and no other protocol.
-    pub(crate) fn agreed(&self, response: &Response<Incoming>) -> bool {
+    pub(crate) fn agreed(&self, response: &Response<Answered>) -> bool {
         let answer = response.headers().get(header::UPGRADE);
         response.status() == StatusCode::SWITCHING_PROTOCOLS
             && answer.is_some_and(|answer| self.protocol.as_bytes().eq_ignore_ascii_case(answer.as_bytes()))
@@ -71,47 +73,55 @@ impl Asked {
     }
 }
 
-/// Joins the two sides; the response tells the client so.
+/// Two connections whose bytes go both ways as they come, once the client has been told so.
+pub(crate) struct Tunnel {
+    target: Rewound,
+    /// Its place among the connections of an upstream that limits them.
+    counted: Option<Rc<Counted>>,
+    /// It is in flight as long as the tunnel is open.
+    permits: Vec<Permit>,
+    load: Load,
+}
+
+impl Tunnel {
+    /// Joins the client's side to the target's, to the end of both.
+    pub(crate) async fn run(self, worker: &Worker, mut client: impl Duplex) {
+        worker.metrics.tunnels.add(1);
+        let Self { mut target, counted, permits, load } = self;
+        let _in_flight = (counted, permits, load);
+        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut target).await {
+            tracing::debug!(%error, "a tunnel broke off");
+        }
+    }
+}
+
+/// The response that tells the client that there is a tunnel from here on; none if the target's side is gone.
 pub(crate) fn tunnel(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
     asked: Asked,
-    mut response: Response<Incoming>,
+    response: Response<Answered>,
     (lease, permits): (Lease, Vec<Permit>),
-) -> Response<ResponseBody> {
-    let Asked { client, key, .. } = asked;
-    let busy = if key.is_some() {
-        // Its connection has others beside it, and is not idle while it is open.
-        Some(connection.busy())
-    } else {
-        // From the response on the client's bytes are no HTTP any more.
-        connection.watch.become_tunnel();
-        None
-    };
-    let target = hyper::upgrade::on(&mut response);
-    let held = lease.hand_over();
-    let open = worker.open_tunnel();
-    tokio::task::spawn_local(async move {
-        // It is in flight as long as the tunnel is open.
-        let _open = (open, permits, held, busy);
-        let (client, target) = match futures::future::try_join(client, target).await {
-            Ok(sides) => sides,
-            Err(error) => {
-                tracing::debug!(%error, "an upgrade broke off");
-                return;
-            }
-        };
-        let (mut client, mut target) = (TokioIo::new(client), TokioIo::new(target));
-        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut target).await {
-            tracing::debug!(%error, "a tunnel broke off");
-        }
-    });
-    let (mut head, _) = response.into_parts();
+) -> Option<Response<ResponseBody>> {
+    let (mut head, body) = response.into_parts();
+    let Answered::Own(body) = body else { return None };
+    let (target, counted) = body.into_tunnel()?;
+    let tunnel = Tunnel { target, counted, permits, load: lease.load };
     headers::clean_response(&mut head.headers, true);
     head.headers.insert(header::CONNECTION, UPGRADE);
+    let Some(client) = asked.client.filter(|_| asked.key.is_some()) else {
+        return Some(Response::from_parts(head, ResponseBody::tunnel(tunnel)));
+    };
+    // Its connection has others beside it, and is not idle while it is open.
+    let (worker, busy) = (worker.clone(), connection.busy());
+    tokio::task::spawn_local(async move {
+        let _busy = busy;
+        match client.await {
+            Ok(client) => tunnel.run(&worker, TokioIo::new(client)).await,
+            Err(error) => tracing::debug!(%error, "an upgrade broke off"),
+        }
+    });
     let mut response = Response::from_parts(head, ResponseBody::empty());
-    if key.is_some() {
-        websocket::as_http2(&mut response);
-    }
-    response
+    websocket::as_http2(&mut response);
+    Some(response)
 }

@@ -5,21 +5,22 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use crate::{
-    body::BodyError, error::Fault, headers, policy::grpc_web::FromBase64, streams::Stream, timer,
-    upstream::Reading,
+    body::BodyError, error::Fault, headers, incoming::Incoming, policy::grpc_web::FromBase64,
+    streams::Stream, timer, upstream::Reading,
 };
 
 /// The most bytes of a body that nobody wants that are read, so that its connection can be kept.
-const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
+pub(crate) const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
+/// How long an upload may stand still once its request is answered.
+pub(crate) const UPLOAD_WAIT: Duration = Duration::from_secs(2);
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// How far a body has come.
@@ -140,25 +141,14 @@ impl Upload {
     /// 9.6).
     pub(crate) fn leave(self, response: &mut HeaderMap) {
         match self.body {
-            Some(body) if !self.expected && body.size_hint().lower() <= UNWANTED_BYTES_MAX => {
-                tokio::task::spawn_local(read_away(body));
+            Some(Incoming::H1(body)) if !self.expected && body.size_hint().lower() <= UNWANTED_BYTES_MAX => {
+                body.throw_away();
             }
             None if self.progress.ended_at_ms().is_some() => {}
             _ => {
                 response.insert(header::CONNECTION, CLOSE);
             }
         }
-    }
-}
-
-/// Reads a body to its end, or up to the most that is read of one; hyper ends the connection of one that is
-/// given up.
-async fn read_away(mut body: Incoming) {
-    let mut bytes = 0;
-    while bytes <= UNWANTED_BYTES_MAX
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
     }
 }
 
@@ -185,6 +175,19 @@ pub(crate) struct Text {
 }
 
 impl RequestBody {
+    /// Whether nothing of it was taken.
+    pub(crate) fn is_untouched(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Incoming(_, progress) => {
+                progress.bytes.get() == 0 && progress.ended_at_ms().is_none() && !progress.broke_off()
+            }
+            Self::Full(bytes) => bytes.is_some(),
+            // It can be read from its beginning by whoever keeps it.
+            Self::Kept(_) | Self::Text(_) => false,
+        }
+    }
+
     /// How far it has come, if there is one.
     pub(crate) fn progress(&self) -> Option<Rc<Progress>> {
         match self {
@@ -248,7 +251,7 @@ impl Body for RequestBody {
                 };
                 progress.untaken_since_ms.set(timer::now_ms());
                 progress.broke_off.set(frame.as_ref().is_some_and(Result::is_err));
-                let mut frame = frame.map(|frame| Ok(frame?));
+                let mut frame = frame;
                 if let Some(Ok(frame)) = &mut frame {
                     let more = frame.data_ref().map_or(0, |data| data.len() as u64);
                     progress.bytes.set(progress.bytes.get() + more);

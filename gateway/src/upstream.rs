@@ -24,6 +24,7 @@ use crate::{
 
 mod announce;
 mod answer;
+pub(crate) mod answered;
 mod attempt;
 pub(crate) mod balance;
 pub(crate) mod breaker;
@@ -37,11 +38,9 @@ pub(crate) mod pace;
 pub(crate) mod pool;
 pub(crate) mod replay;
 mod resolve;
-pub(crate) mod response_head;
 pub(crate) mod retry;
 mod shared;
 pub(crate) mod spare;
-mod stream;
 
 pub(crate) use answer::Answer;
 pub(crate) use replay::Reading;

@@ -15,10 +15,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Cache};
-use hyper::{
-    client::conn::{http1 as client, http2},
-    server::conn::http1 as server,
-};
+use hyper::client::conn::http2;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, watch},
@@ -38,10 +35,6 @@ use crate::{
     upstream::{self, health, http2::Local, mirror, pool::Pools, replay::KeptBytes, spare::Spares},
 };
 
-/// The most headers that hyper takes unless told.
-const HEADERS_MAX: usize = 100;
-/// The most headers of a response from a target.
-const RESPONSE_HEADERS_MAX: usize = 200;
 /// Ticks between two looks at connections that wait.
 const TICKS_PER_SWEEP: u32 = 10;
 /// Tasks between two looks for IO: tokio's default, as the proof was measured with.
@@ -87,8 +80,6 @@ pub(crate) struct Worker {
     /// Which of the workers it is, from 0.
     pub(crate) number: usize,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) server: server::Builder,
-    pub(crate) client: client::Builder,
     pub(crate) http2_client: http2::Builder<Local>,
     pub(crate) deadlines: Deadlines,
     pub(crate) pools: Pools,
@@ -102,7 +93,6 @@ pub(crate) struct Worker {
     pub(crate) encoders: Rc<Memory>,
     plan: RefCell<Newest>,
     connections: RefCell<HashMap<u64, Rc<Connection>, ahash::RandomState>>,
-    tunnels: Cell<usize>,
     turn: Cell<u64>,
     /// How many connections have been taken.
     taken: Cell<u64>,
@@ -127,32 +117,9 @@ impl std::ops::Deref for Pinned {
     }
 }
 
-/// A tunnel, for as long as it is open.
-pub(crate) struct OpenTunnel(Rc<Worker>);
-
-impl Drop for OpenTunnel {
-    fn drop(&mut self) {
-        self.0.tunnels.set(self.0.tunnels.get() - 1);
-        self.0.shared.connections.fetch_sub(1, Relaxed);
-        self.0.changed.notify_waiters();
-    }
-}
-
 impl Worker {
     fn new(number: usize, shared: Shared, metrics: Arc<Metrics>) -> Self {
         let limits = &shared.settings.limits;
-        let mut server = server::Builder::new();
-        // Time limits are the connection's own (see `Connection::sweep`): cheaper than a timer for each head.
-        server.header_read_timeout(None).max_buf_size(limits.head_bytes_max.max(8192));
-        // One buffer a response, as with `pipeline_flush`, under which hyper buffers whatever a slow client leaves.
-        server.writev(false);
-        server.max_header_size(limits.head_bytes_max);
-        if limits.headers_max > HEADERS_MAX {
-            // Above hyper's default its parser needs memory for each head.
-            server.max_headers(limits.headers_max);
-        }
-        let mut client = client::Builder::new();
-        client.max_headers(RESPONSE_HEADERS_MAX).max_header_size(limits.head_bytes_max);
         let mut cache = Cache::new(shared.plan.clone());
         let pinned = Rc::new(Pinned(cache.load().clone()));
         let json = shared.settings.access_log.as_ref().is_some_and(|log| log.json);
@@ -160,8 +127,6 @@ impl Worker {
         Self {
             number,
             settings: shared.settings.clone(),
-            server,
-            client,
             http2_client: upstream::http2::builder(limits),
             deadlines: Deadlines::default(),
             pools: Pools::new(limits),
@@ -174,7 +139,6 @@ impl Worker {
             encoders: Memory::new(limits.compression_bytes_max / shared.settings.worker_count()),
             plan: RefCell::new(Newest { cache, pinned }),
             connections: RefCell::default(),
-            tunnels: Cell::new(0),
             turn: Cell::new(0),
             taken: Cell::new(0),
             changed: Notify::new(),
@@ -199,16 +163,8 @@ impl Worker {
         turn
     }
 
-    /// Counts a tunnel, which is one of the connections that there may be.
-    pub(crate) fn open_tunnel(self: &Rc<Self>) -> OpenTunnel {
-        self.tunnels.set(self.tunnels.get() + 1);
-        self.shared.connections.fetch_add(1, Relaxed);
-        self.metrics.tunnels.add(1);
-        OpenTunnel(self.clone())
-    }
-
     fn is_empty(&self) -> bool {
-        self.connections.borrow().is_empty() && self.tunnels.get() == 0
+        self.connections.borrow().is_empty()
     }
 
     /// Serves a client's connection, unless there are too many.
@@ -370,8 +326,8 @@ impl Worker {
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep(timer::TICK) => {}
                 _ = phase.wait_for(|phase| *phase == Phase::Stop) => {
-                    let (connections, tunnels) = (self.connections.borrow().len(), self.tunnels.get());
-                    tracing::warn!(connections, tunnels, "the grace is over: what is left is cut");
+                    let connections = self.connections.borrow().len();
+                    tracing::warn!(connections, "the grace is over: what is left is cut");
                     return;
                 }
             }

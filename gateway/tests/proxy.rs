@@ -218,7 +218,7 @@ async fn clients_of_http_10_are_served() {
     .await;
     let under = in_front_of(origin.address);
     let response = under.send("GET / HTTP/1.0\r\n\r\n").await;
-    assert!(response.starts_with("HTTP/1.0 200") && response.ends_with("\r\n\r\nhello"), "{response}");
+    assert!(response.starts_with("HTTP/1.1 200") && response.ends_with("\r\n\r\nhello"), "{response}");
     assert_eq!(header(&response, "transfer-encoding"), None);
     assert_eq!(header(&origin.last().head, "via"), Some("1.0 phalanx"));
 }

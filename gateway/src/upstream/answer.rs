@@ -5,17 +5,16 @@ use std::time::Duration;
 use http::Response;
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
-use super::pool::Lease;
+use super::{answered::Answered, pool::Lease};
 
 /// The most bytes of an answer that nobody wants that are read, so that its connection can be kept, and for how long.
 const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
 const UNWANTED_WAIT: Duration = Duration::from_secs(2);
 
-/// What a target answered, and the connection on which the rest of it comes.
+/// What a target answered, and what the exchange has of it.
 pub(crate) struct Answer {
-    pub(crate) response: Response<Incoming>,
+    pub(crate) response: Response<Answered>,
     pub(crate) lease: Lease,
 }
 
@@ -28,13 +27,13 @@ impl Answer {
             return;
         }
         if body.size_hint().upper().is_none_or(|bytes| bytes > UNWANTED_BYTES_MAX) {
-            return lease.discard();
+            return;
         }
         tokio::task::spawn_local(async move {
             let reading = async { while let Some(Ok(_)) = body.frame().await {} };
-            if tokio::time::timeout(UNWANTED_WAIT, reading).await.is_err() {
-                lease.discard();
-            }
+            // A connection whose body has not come to its end ends with it.
+            let _ = tokio::time::timeout(UNWANTED_WAIT, reading).await;
+            drop(lease);
         });
     }
 }

@@ -1,22 +1,26 @@
 //! One attempt: a request sent to one target, and the wait for the head of its answer.
 
-use std::{rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{rc::Rc, time::Duration};
 
-use futures::future::Either;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 
 use super::{
-    Answer, breaker,
+    Answer,
+    answered::Answered,
+    breaker,
     http2::{self, Undone},
-    pool::{Lease, Wire},
+    pool::{Lease, Pool, Wire},
     replay::Replay,
     retry::{Kept, Why},
     shared::{self, Slot},
-    stream::HeldUp,
 };
 use crate::{
     connection::Connection,
     error::Fault,
+    h1::{
+        client::{Broken, Exchange, ResponseBytes},
+        response::Head,
+    },
     headers,
     plan::{CompiledUpstream, endpoint::Endpoint, transport::Protocols},
     settings::Limit,
@@ -39,126 +43,150 @@ pub(super) struct Failed {
     pub(super) reused: bool,
 }
 
+impl Failed {
+    /// The request may have been sent.
+    fn sent(fault: Fault, why: Why) -> Self {
+        Self { fault, unsent: None, why, reused: false }
+    }
+}
+
 /// Sends the request to this target; on a connection that is new if `fresh`.
 pub(super) async fn attempt(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
     target: &Endpoint,
     connection: &Connection,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
     fresh: bool,
 ) -> Result<Answer, Failed> {
     let pool = worker.pools.of(target.state.id, upstream.transport.id);
-    let limit = upstream.spec.timeout.response;
     let whose = upstream.transport.whose(request.headers(), connection);
     let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
     let obtained = match (upstream.transport.protocols, is_upgrade) {
         (Protocols::Http1, _) | (Protocols::Both, true) => {
             breaker::obtain(worker, upstream, target, &pool, whose, fresh).await
         }
-        (Protocols::Http2, true) => {
-            let fault = Fault::NO_UPGRADE;
-            return Err(Failed { fault, unsent: None, why: Why::Client, reused: false });
-        }
+        (Protocols::Http2, true) => return Err(Failed::sent(Fault::NO_UPGRADE, Why::Client)),
         (_, false) => Box::pin(shared::obtain(worker, upstream, target, &pool, whose, fresh)).await,
     };
-    let (mut wire, reused) = match obtained {
-        Ok(obtained) => obtained,
+    match obtained {
         Err(why) => {
             let fault = if why == Why::Overflow { Fault::OVERFLOW } else { Fault::BAD_GATEWAY };
-            return Err(Failed { fault, unsent: Some(request), why, reused: false });
+            Err(Failed { fault, unsent: Some(request), why, reused: false })
+        }
+        Ok((Wire::Own(link), reused)) => {
+            let sending = own(worker, upstream, target, connection, Exchange::new(link, request), pool);
+            sending.await.map_err(|failed| Failed { reused: reused && failed.why == Why::Reset, ..failed })
+        }
+        Ok((Wire::Shared(slot), reused)) => {
+            let sending = Box::pin(on_shared(worker, upstream, target, connection, slot, request));
+            sending.await.map_err(|failed| Failed { reused: reused && failed.why == Why::Reset, ..failed })
+        }
+    }
+}
+
+/// Has the request answered on a connection of its own.
+async fn own(
+    worker: &Rc<Worker>,
+    upstream: &CompiledUpstream,
+    target: &Endpoint,
+    connection: &Connection,
+    mut exchange: Box<Exchange>,
+    pool: Rc<Pool>,
+) -> Result<Answer, Failed> {
+    let upload = exchange.request().body().progress();
+    let (limit, bytes_max) = (upstream.spec.timeout.response, worker.settings.limits.head_bytes_max);
+    let mut wait = limit;
+    let answered = loop {
+        let heading = std::future::poll_fn(|cx| exchange.poll_head(bytes_max, cx));
+        if let Some(answered) = worker.deadlines.within(wait, heading).await {
+            break answered;
+        }
+        match left(limit, upload.as_deref(), |_| exchange.held_since_ms()) {
+            Some(left) => wait = left,
+            None => return Err(Failed::sent(Fault::TIMEOUT, Why::Timeout)),
         }
     };
+    match answered {
+        Ok(Head { parts, .. })
+            if parts.status == StatusCode::SWITCHING_PROTOCOLS
+                && !exchange.request().headers().contains_key(http::header::UPGRADE) =>
+        {
+            Err(Failed::sent(Fault::BAD_GATEWAY, Why::Nonsense))
+        }
+        Ok(Head { parts, decoder, keep_alive }) => {
+            let body = ResponseBytes::new(exchange, decoder, keep_alive, pool);
+            let response = Response::from_parts(parts, Answered::Own(body));
+            Ok(Answer { response, lease: Lease::default() })
+        }
+        Err(Broken::Request(_)) => Err(broke_off(worker, connection, upload.as_deref())),
+        Err(error) => {
+            tracing::debug!(upstream = %upstream.name, target = %target.label, %error, "an attempt failed");
+            let why = if matches!(error, Broken::Bad(_)) { Why::Nonsense } else { Why::Reset };
+            Err(Failed { fault: Fault::BAD_GATEWAY, unsent: exchange.into_unsent(), why, reused: false })
+        }
+    }
+}
+
+/// Has the request answered on a connection that others use too.
+async fn on_shared(
+    worker: &Rc<Worker>,
+    upstream: &CompiledUpstream,
+    target: &Endpoint,
+    connection: &Connection,
+    slot: Slot,
+    mut request: Request<RequestBody>,
+) -> Result<Answer, Failed> {
+    let limit = upstream.spec.timeout.response;
     let upload = request.body().progress();
-    let (sending, held_up, kept) = match &mut wire {
-        Wire::Own(link) => {
-            link.awaited.store(true, Relaxed);
-            (Either::Left(link.sender.try_send_request(request)), Some(link.held_up.clone()), None)
-        }
-        Wire::Shared(slot) => {
-            let kept = keep(worker, &mut request);
-            upload.iter().for_each(|upload| upload.offered());
-            http2::to_http2(&mut request, upstream.transport.tls.is_some());
-            (Either::Right(slot.send(request)), None, kept)
-        }
-    };
-    let mut lease = Lease::new(wire, pool, upload.clone());
-    let mut sending = std::pin::pin!(sending);
+    let kept = keep(worker, &mut request);
+    upload.iter().for_each(|upload| upload.offered());
+    http2::to_http2(&mut request, upstream.transport.tls.is_some());
+    let mut sending = std::pin::pin!(slot.send(request));
     let mut wait = limit;
     let sent = loop {
         if let Some(sent) = worker.deadlines.within(wait, sending.as_mut()).await {
             break sent;
         }
-        // The time runs from the request's last byte, or while the target takes nothing of what there is.
-        let since = match upload.as_deref() {
-            None => None,
-            Some(upload) => match (upload.ended_at_ms(), untaken_since_ms(held_up.as_ref(), upload)) {
-                (Some(ended), _) => Some(ended),
-                // The client's turn.
-                (None, 0) => Some(timer::now_ms()),
-                (None, since) => Some(since),
-            },
-        };
-        let passed =
-            since.map_or(limit, |since| Duration::from_millis(timer::now_ms().saturating_sub(since)));
-        if passed >= limit {
-            lease.slot().into_iter().for_each(Slot::was_late);
-            lease.discard();
-            return Err(Failed { fault: Fault::TIMEOUT, unsent: None, why: Why::Timeout, reused: false });
+        match left(limit, upload.as_deref(), Progress::untaken_since_ms) {
+            Some(left) => wait = left,
+            None => {
+                slot.was_late();
+                return Err(Failed::sent(Fault::TIMEOUT, Why::Timeout));
+            }
         }
-        wait = limit.saturating_sub(passed);
     };
     let mut error = match sent {
         Ok(response) => {
-            lease.slot().into_iter().for_each(Slot::answered);
+            slot.answered();
             kept.into_iter().for_each(|kept| worker.spares.give(kept.spare));
-            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            if (switches && !is_upgrade) || headers::badly_framed(response.headers()) {
-                lease.discard();
-                let fault = Fault::BAD_GATEWAY;
-                return Err(Failed { fault, unsent: None, why: Why::Nonsense, reused: false });
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                || headers::badly_framed(response.headers())
+            {
+                return Err(Failed::sent(Fault::BAD_GATEWAY, Why::Nonsense));
             }
-            if headers::says_more_than_there_is(response.status(), response.headers()) {
-                lease.end_connection();
-            }
-            return Ok(Answer { response, lease });
+            let lease = Lease { slot: Some(slot), ..Lease::default() };
+            return Ok(Answer { response: response.map(Answered::Shared), lease });
         }
         Err(error) => error,
     };
     let mut unsent = error.take_message();
     let error = error.into_error();
-    if let Some(slot) = lease.slot() {
-        unsent.iter_mut().for_each(http2::to_http1);
-        let undone = http2::undone(&error);
-        if undone == Some(Undone::GoneAway) {
-            slot.retire();
-        }
-        if undone.is_some() {
-            unsent = unsent.or_else(|| kept.as_ref()?.request());
-        }
-        kept.into_iter().for_each(|kept| worker.spares.give(kept.spare));
+    unsent.iter_mut().for_each(http2::to_http1);
+    let undone = http2::undone(&error);
+    if undone == Some(Undone::GoneAway) {
+        slot.retire();
     }
-    lease.discard();
-    let exceeded = upload.as_ref().and_then(|upload| upload.exceeded());
-    if exceeded.is_some() && exceeded == worker.settings.limits.body_bytes_max {
-        worker.metrics.limited(Limit::BodyBytes);
+    if undone.is_some() {
+        unsent = unsent.or_else(|| kept.as_ref()?.request());
     }
-    let broke_off = error.is_user() || upload.is_some_and(|upload| upload.broke_off());
-    if unsent.is_none() && broke_off {
-        let detail = if connection.watch.refused().is_some() {
-            "The body is framed badly"
-        } else {
-            "The body broke off"
-        };
-        return Err(Failed {
-            fault: exceeded.map_or_else(|| Fault::bad_request(detail), Fault::body_too_large),
-            unsent: None,
-            why: Why::Client,
-            reused: false,
-        });
+    kept.into_iter().for_each(|kept| worker.spares.give(kept.spare));
+    let is_the_clients = error.is_user() || upload.as_ref().is_some_and(|upload| upload.broke_off());
+    if unsent.is_none() && is_the_clients {
+        return Err(broke_off(worker, connection, upload.as_deref()));
     }
-    tracing::debug!(upstream = %upstream.name, target = %target.label, %error, reused, "an attempt failed");
-    Err(Failed { fault: Fault::BAD_GATEWAY, unsent, why: Why::Reset, reused })
+    tracing::debug!(upstream = %upstream.name, target = %target.label, %error, "an attempt failed");
+    Err(Failed { fault: Fault::BAD_GATEWAY, unsent, why: Why::Reset, reused: false })
 }
 
 /// What is kept of a request that its target may refuse, whatever it is (RFC 9113, section 8.7): its head, and the beginning of a
@@ -178,8 +206,32 @@ fn keep(worker: &Worker, request: &mut Request<RequestBody>) -> Option<Kept> {
     Some(Kept { spare: worker.spares.of(request), replay })
 }
 
-/// Since when the target has taken nothing of a body of which there is more; 0 if it is the client's turn.
-fn untaken_since_ms(held_up: Option<&HeldUp>, upload: &Progress) -> u64 {
-    // What keeps up a stream of HTTP/2 is not its connection.
-    held_up.map_or_else(|| upload.untaken_since_ms(), |held_up| held_up.load(Relaxed))
+/// The client's body is at fault.
+fn broke_off(worker: &Worker, connection: &Connection, upload: Option<&Progress>) -> Failed {
+    let exceeded = upload.and_then(Progress::exceeded);
+    if exceeded.is_some() && exceeded == worker.settings.limits.body_bytes_max {
+        worker.metrics.limited(Limit::BodyBytes);
+    }
+    let is_framed_badly = connection.watch.refused().is_some();
+    let detail = if is_framed_badly { "The body is framed badly" } else { "The body broke off" };
+    let fault = exceeded.map_or_else(|| Fault::bad_request(detail), Fault::body_too_large);
+    Failed::sent(fault, Why::Client)
+}
+
+/// How much of the target's time to answer is left; none if it is over. It runs from the request's last byte, or while the
+/// target takes nothing of what there is, which is told by `untaken_since_ms`.
+fn left(
+    limit: Duration,
+    upload: Option<&Progress>,
+    untaken_since_ms: impl FnOnce(&Progress) -> u64,
+) -> Option<Duration> {
+    let upload = upload?;
+    let since = match (upload.ended_at_ms(), untaken_since_ms(upload)) {
+        (Some(ended), _) => ended,
+        // The client's turn.
+        (None, 0) => return Some(limit),
+        (None, since) => since,
+    };
+    let passed = Duration::from_millis(timer::now_ms().saturating_sub(since));
+    limit.checked_sub(passed).filter(|left| !left.is_zero())
 }

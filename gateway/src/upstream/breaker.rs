@@ -13,10 +13,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     connect::{Offer, connect},
-    pool::{Link, Pool, Whose, Wire},
+    pool::{Pool, Whose, Wire},
     retry::Why,
 };
 use crate::{
+    h1::client::Link,
     plan::{CompiledUpstream, endpoint::Endpoint},
     worker::Worker,
 };
@@ -148,9 +149,7 @@ impl Connections {
         // One that idles here for another target, or for others, makes room.
         let all = upstream.endpoints.all().iter();
         let pools = all.map(|one| worker.pools.of(one.state.id, upstream.transport.id));
-        if let Some(link) = pools.filter_map(|pool| pool.take(None)).next() {
-            link.close();
-        }
+        drop(pools.filter_map(|pool| pool.take(None)).next());
         let waiting = self.wait(pool, idle);
         let had = worker.deadlines.within(upstream.spec.timeout.connect, waiting).await;
         had.flatten().ok_or(Why::Overflow)

@@ -15,13 +15,12 @@ use super::{
     announce,
     breaker::Counted,
     http2::STREAMS_MAX,
-    pool::{Link, Pool, Whose, Wire},
-    response_head::HeadGuard,
+    pool::{Pool, Whose, Wire},
     retry::Why,
     shared::Shared,
-    stream::{HeldUp, Stream},
 };
 use crate::{
+    h1::{client::Link, io::Io},
     plan::{
         CompiledUpstream,
         endpoint::Endpoint,
@@ -141,13 +140,12 @@ async fn try_to(
         let header = announce::header(version, from, to);
         stream.write_all(&header).await.map_err(Unconnected::Refused)?;
     }
-    let (stream, held_up) = Stream::new(stream);
     let only_http2 = upstream.transport.protocols == Protocols::Http2;
     let Some(tls) = &upstream.transport.tls else {
         return if only_http2 {
             http2(worker, stream, pool, whose, counted).await
         } else {
-            http1(worker, stream, held_up, whose, counted).await
+            Ok(Wire::Own(Link::new(Io::Tcp(stream), whose, counted)))
         };
     };
     let name = name(tls, target, whose.as_deref()).ok_or(Unconnected::Nameless)?;
@@ -157,7 +155,7 @@ async fn try_to(
     match stream.get_ref().1.alpn_protocol() {
         Some(transport::HTTP2) => http2(worker, stream, pool, whose, counted).await,
         _ if only_http2 => Err(Unconnected::NoHttp2),
-        _ => http1(worker, stream, held_up, whose, counted).await,
+        _ => Ok(Wire::Own(Link::new(Io::Layered(Box::new(stream)), whose, counted))),
     }
 }
 
@@ -175,30 +173,6 @@ fn name(tls: &Tls, target: &Endpoint, whose: Option<&Whose>) -> Option<ServerNam
         Asked::Target => transport::server_name(&target.authority),
         Asked::Host => transport::server_name(whose?.host.as_deref()?),
     }
-}
-
-async fn http1<S>(
-    worker: &Rc<Worker>,
-    stream: S,
-    held_up: HeldUp,
-    whose: Option<Box<Whose>>,
-    counted: Option<Rc<Counted>>,
-) -> Result<Wire, Unconnected>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (stream, awaited) = HeadGuard::new(stream);
-    let handshake = worker.client.handshake(TokioIo::new(stream));
-    let (sender, connection) = handshake.await.map_err(Unconnected::Http)?;
-    // Its failure is told to the exchange that uses it; idle, it is just gone from the pool.
-    let open = counted.clone();
-    let task = tokio::task::spawn_local(async move {
-        let _open = open;
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::trace!(%error, "a connection to a target ended early");
-        }
-    });
-    Ok(Wire::Own(Link { sender, task, held_up, awaited, whose, counted }))
 }
 
 async fn http2<S>(

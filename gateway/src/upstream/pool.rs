@@ -5,61 +5,21 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     rc::Rc,
-    time::Duration,
 };
 
-use hyper::client::conn::http1::SendRequest;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::sync::Notify;
 
 use super::{
     balance::Load,
-    breaker::Counted,
-    response_head::Awaited,
     shared::{Shares, Slot},
-    stream::HeldUp,
 };
-use crate::{
-    settings::Limits,
-    timer,
-    upload::{Progress, RequestBody},
-};
+use crate::{h1::client::Link, settings::Limits, timer};
 
-/// How long an upload may stand still once its request is answered.
-const UPLOAD_WAIT: Duration = Duration::from_secs(2);
 /// How often a worker tells why there is no connection to a target, in milliseconds.
 const TOLD_MS: u64 = 10_000;
 
 /// One in so many connections is given up for those who wait for it elsewhere, though somebody waits here.
 const FAIR: u32 = 16;
-
-/// A connection to a target, of which one request has the use.
-#[derive(Debug)]
-pub(crate) struct Link {
-    /// What requests are sent by.
-    pub(crate) sender: SendRequest<RequestBody>,
-    /// What reads and writes.
-    pub(crate) task: JoinHandle<()>,
-    /// Since when its target takes nothing.
-    pub(crate) held_up: HeldUp,
-    /// Whether it awaits a response's head.
-    pub(crate) awaited: Awaited,
-    /// Whose requests it is for; none if for any.
-    pub(crate) whose: Option<Box<Whose>>,
-    /// Its place among the connections of an upstream that limits them.
-    pub(crate) counted: Option<Rc<Counted>>,
-}
-
-impl Link {
-    /// Closes it at once: left to itself it would first write what its target does not take.
-    pub(crate) fn close(self) {
-        self.task.abort();
-    }
-
-    /// Whether somebody waits for a connection who can't have this one.
-    fn is_wanted(&self, waiting_here: u32) -> bool {
-        self.counted.as_ref().is_some_and(|counted| counted.is_wanted(waiting_here))
-    }
-}
 
 /// A connection to a target, for one request.
 #[derive(Debug)]
@@ -142,8 +102,8 @@ impl Pools {
         self.by_target.borrow_mut().retain(|_, pool| {
             let mut idle = pool.idle.borrow_mut();
             idle.retain(|idle| {
-                !idle.link.sender.is_closed()
-                    && now.saturating_sub(idle.since_ms) <= self.idle_ms_max
+                now.saturating_sub(idle.since_ms) <= self.idle_ms_max
+                    && idle.link.is_quiet()
                     && !idle.link.is_wanted(pool.waiting.get())
             });
             pool.shares.sweep(now, self.idle_ms_max);
@@ -164,10 +124,15 @@ impl Pool {
                     idle.remove(at)
                 }
             };
-            if link.sender.is_ready() {
+            if link.is_quiet() {
                 return Some(link);
             }
         }
+    }
+
+    /// Closes what is idle.
+    pub(super) fn clear(&self) {
+        self.idle.borrow_mut().clear();
     }
 
     /// Whether it is time to tell again why there is no connection.
@@ -181,12 +146,13 @@ impl Pool {
         may
     }
 
-    fn give(&self, link: Link) {
+    /// Keeps a connection that is used no more, for those who come next.
+    pub(crate) fn give(&self, link: Link) {
         let (waiting, given) = (self.waiting.get(), self.given.get().wrapping_add(1));
         self.given.set(given);
         // Those who wait here go first, so that connections are used again, but not always.
         if link.is_wanted(waiting) && (waiting == 0 || given.is_multiple_of(FAIR)) {
-            return link.close();
+            return;
         }
         let mut idle = self.idle.borrow_mut();
         if idle.len() >= self.idle_max && link.whose.is_some() {
@@ -202,78 +168,12 @@ impl Pool {
     }
 }
 
-/// A connection in use. Dropped, it goes back to its pool once its exchange has come to a good end.
-#[derive(Debug)]
+/// What an exchange has of its target for as long as it goes on.
+#[derive(Debug, Default)]
 pub(crate) struct Lease {
-    connection: Option<(Wire, Rc<Pool>)>,
-    /// Of the request's body, if there is one.
-    upload: Option<Rc<Progress>>,
-    is_last: bool,
-    /// What the exchange is of its target's load.
+    /// Its place on a connection that others use too.
+    #[expect(dead_code, reason = "given up when dropped")]
+    pub(super) slot: Option<Slot>,
+    /// What it is of its target's load.
     pub(crate) load: Load,
-}
-
-impl Lease {
-    pub(crate) fn new(wire: Wire, pool: Rc<Pool>, upload: Option<Rc<Progress>>) -> Self {
-        Self { connection: Some((wire, pool)), upload, is_last: false, load: Load::default() }
-    }
-
-    /// Has the connection end with this exchange, if no others are on it.
-    pub(crate) fn end_connection(&mut self) {
-        self.is_last = true;
-    }
-
-    /// The request's place on the connection, if others are on it too.
-    pub(super) fn slot(&self) -> Option<&Slot> {
-        match &self.connection {
-            Some((Wire::Shared(slot), _)) => Some(slot),
-            _ => None,
-        }
-    }
-
-    /// Closes the connection at once, if no others are on it.
-    pub(crate) fn discard(mut self) {
-        if let Some((Wire::Own(link), _)) = self.connection.take() {
-            link.close();
-        }
-    }
-
-    /// Leaves the connection to the tunnel that it becomes, which is its target's load, and one of the connections that there
-    /// may be, for as long as it is open.
-    pub(crate) fn hand_over(mut self) -> (Load, Option<Rc<Counted>>) {
-        let counted = match self.connection.take() {
-            Some((Wire::Own(link), _)) => link.counted,
-            _ => None,
-        };
-        (std::mem::take(&mut self.load), counted)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let Some((Wire::Own(link), pool)) = self.connection.take() else { return };
-        if self.is_last {
-            link.task.abort();
-        } else if link.sender.is_ready() {
-            pool.give(link);
-        } else if !link.sender.is_closed() {
-            // Its last bytes are being read, or it is being closed: both are soon known. Or the target has
-            // answered before it had the whole request.
-            tokio::task::spawn_local(come_back(link, pool, self.upload.take()));
-        }
-    }
-}
-
-/// Puts the connection back once it is ready. One whose target no longer takes what is sent to it is closed,
-/// so that neither it nor the client waits for ever.
-async fn come_back(mut link: Link, pool: Rc<Pool>, upload: Option<Rc<Progress>>) {
-    loop {
-        let before = upload.as_ref().map(|upload| upload.bytes());
-        match tokio::time::timeout(UPLOAD_WAIT, link.sender.ready()).await {
-            Ok(Ok(())) => return pool.give(link),
-            Ok(Err(_)) => return,
-            Err(_) if before == upload.as_ref().map(|upload| upload.bytes()) => return link.close(),
-            Err(_) => {}
-        }
-    }
 }

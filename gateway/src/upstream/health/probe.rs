@@ -5,13 +5,12 @@ use std::{borrow::Cow, rc::Rc, time::Duration};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use model::upstream::{Active, GrpcCheck, HttpCheck};
 
 use super::super::{
+    answered::Answered,
     attempt::attempt,
     connect::{Offer, connect},
-    pool::Wire,
     retry::Why,
 };
 use crate::{
@@ -75,13 +74,13 @@ async fn answered(
     upstream: &CompiledUpstream,
     target: &Endpoint,
     request: Request<RequestBody>,
-    judge: impl AsyncFnOnce(Response<Incoming>) -> Result<(), Ill>,
+    judge: impl AsyncFnOnce(Response<Answered>) -> Result<(), Ill>,
 ) -> Result<(), Option<Ill>> {
     let attempted = attempt(worker, upstream, target, connection, request, true).await;
     let answer = attempted.map_err(|failed| ill(failed.why))?;
     let judged = judge(answer.response).await;
     // Each check is by a connection of its own, so that it is known whether the target takes one.
-    answer.lease.discard();
+    worker.pools.of(target.state.id, upstream.transport.id).clear();
     judged.map_err(Some)
 }
 
@@ -95,10 +94,7 @@ async fn connected(
     let nothing = http::HeaderMap::new();
     let whose = upstream.transport.whose(&nothing, connection);
     let connecting = connect(worker, upstream, target, &pool, whose, None, Offer::All);
-    if let Wire::Own(link) = connecting.await.map_err(ill)? {
-        link.close();
-    }
-    Ok(())
+    connecting.await.map(drop).map_err(ill)
 }
 
 fn host(target: &Endpoint, told: &str) -> HeaderValue {
@@ -154,7 +150,7 @@ fn grpc(check: &GrpcCheck, target: &Endpoint) -> Request<RequestBody> {
     request
 }
 
-async fn serving(answer: Response<Incoming>) -> Result<(), Ill> {
+async fn serving(answer: Response<Answered>) -> Result<(), Ill> {
     if answer.status() != http::StatusCode::OK {
         return Err(format!("it answered {}", answer.status().as_u16()).into());
     }

@@ -1,13 +1,13 @@
 //! The framing of a chunked body, byte by byte, up to the end of the last chunk's line (RFC 9112, section 7.1).
 
 /// The most bytes of chunk extensions in one message.
-pub(super) const EXTENSION_BYTES_MAX: usize = 1024;
+pub(crate) const EXTENSION_BYTES_MAX: usize = 1024;
 /// The most digits of a chunk's size: far above anything real, far below overflow.
 const SIZE_DIGITS_MAX: u8 = 15;
 
 /// Where a chunk's line, or the end of its data, has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// In the size.
     Size { digits: u8 },
     /// In white space that only a `;` may end.
@@ -38,7 +38,7 @@ pub(super) enum Place {
 
 /// What a byte leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// More of the same line, or the next chunk's.
     Line,
     /// So many bytes of data, 1 at least.
@@ -49,7 +49,7 @@ pub(super) enum Step {
 
 /// The chunks of one message.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Chunks {
+pub(crate) struct Chunks {
     place: Place,
     size: u64,
     extension_bytes: usize,
@@ -57,17 +57,17 @@ pub(super) struct Chunks {
 
 impl Chunks {
     /// Before the first.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { place: Place::Size { digits: 0 }, size: 0, extension_bytes: 0 }
     }
 
     /// All data of a chunk has come; its end follows.
-    pub(super) fn data_ended(&mut self) {
+    pub(crate) fn data_ended(&mut self) {
         self.place = Place::DataCr;
     }
 
     /// Takes one byte that is no data; none if it must not be there.
-    pub(super) fn byte(&mut self, byte: u8) -> Option<Step> {
+    pub(crate) fn byte(&mut self, byte: u8) -> Option<Step> {
         let (place, byte) = (self.place, byte);
         if !matches!(place, Place::Size { .. } | Place::LineEnd | Place::DataCr | Place::DataLf) {
             self.extension_bytes += 1;

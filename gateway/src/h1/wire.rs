@@ -1,0 +1,367 @@
+//! A client's connection, as its exchanges and the bodies of their requests share it.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::AsyncWrite;
+
+use super::{
+    Fault, buffers,
+    decoder::{Decoded, Decoder},
+    io::Io,
+    request::{Head, Reader},
+};
+use crate::{body::BodyError, connection::Watch, settings::Limits};
+
+/// What a read of a long body has room for.
+const LONG_READ_BYTES: usize = 64 * 1024;
+/// A body of which more than this is to come is read in long reads.
+const LONG_BODY_BYTES: u64 = 16 * 1024;
+/// How much a client may send ahead of the answer that it waits for.
+const AHEAD_BYTES_MAX: usize = buffers::BYTES;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A client's connection. What is written to it and what is read from it go on side by side.
+pub(crate) struct Wire {
+    pub(crate) io: RefCell<Io>,
+    incoming: RefCell<Incoming>,
+    watch: Arc<Watch>,
+}
+
+/// What a client sends.
+struct Incoming {
+    /// What has come and is not taken yet.
+    buf: BytesMut,
+    reader: Reader,
+    /// Of the request at hand.
+    decoder: Decoder,
+    /// Counts requests, so that a body can tell whether it is that of the request at hand.
+    number: u64,
+    /// What is left to be written of the 100 that the client waits for.
+    interim: &'static [u8],
+    /// Whether the rest of the request's body is to be read and thrown away.
+    unwanted: bool,
+    /// Whether the client sends no more.
+    ended: bool,
+    /// Whether it has sent what is no request, so that nobody knows where what follows ends.
+    bad: bool,
+    /// How many bytes of bodies were taken.
+    taken_bytes: u64,
+    /// Whether whoever has the request's body has let go of it.
+    given_up: bool,
+    /// Who waits for others to take the request's body.
+    waiting: Option<Waker>,
+}
+
+/// What comes next on a connection.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and nearly always the large one")]
+pub(crate) enum Next {
+    /// A request.
+    Request(Head),
+    /// Something that is none.
+    Bad(Fault),
+    /// Nothing.
+    End,
+}
+
+impl Wire {
+    pub(crate) fn new(io: Io, watch: Arc<Watch>) -> Self {
+        let incoming = Incoming {
+            buf: BytesMut::new(),
+            reader: Reader::default(),
+            decoder: Decoder::length(0),
+            number: 0,
+            interim: b"",
+            unwanted: false,
+            ended: false,
+            bad: false,
+            taken_bytes: 0,
+            given_up: false,
+            waiting: None,
+        };
+        Self { io: RefCell::new(io), incoming: RefCell::new(incoming), watch }
+    }
+
+    /// The next request's head.
+    pub(crate) fn poll_next(&self, limits: &Limits, cx: &mut Context<'_>) -> Poll<Next> {
+        let incoming = &mut *self.incoming.borrow_mut();
+        loop {
+            if !incoming.buf.is_empty() {
+                match incoming.reader.read(&mut incoming.buf, limits) {
+                    Ok(None) => {}
+                    Ok(Some(head)) => return Poll::Ready(Next::Request(head)),
+                    Err(fault) => {
+                        incoming.bad = true;
+                        return Poll::Ready(Next::Bad(fault));
+                    }
+                }
+            }
+            if incoming.ended {
+                return Poll::Ready(Next::End);
+            }
+            match self.poll_fill(incoming, buffers::BYTES, cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => incoming.ended = true,
+                Poll::Pending => {
+                    self.watch.reading(!incoming.buf.is_empty(), true);
+                    incoming.rest();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Whether nothing of a next request has come.
+    pub(crate) fn is_between(&self) -> bool {
+        self.incoming.borrow().buf.is_empty()
+    }
+
+    /// Begins to read the body of the request at hand.
+    pub(crate) fn begin(self: &Rc<Self>, decoder: Decoder, expects: bool) -> Option<RequestBytes> {
+        let incoming = &mut *self.incoming.borrow_mut();
+        incoming.interim = if expects { CONTINUE } else { b"" };
+        (incoming.unwanted, incoming.given_up) = (false, false);
+        incoming.decoder = decoder;
+        incoming.number += 1;
+        (!incoming.decoder.is_done()).then(|| RequestBytes { wire: self.clone(), number: incoming.number })
+    }
+
+    /// Whether the request's body has come whole.
+    pub(crate) fn is_read(&self) -> bool {
+        self.incoming.borrow().decoder.is_done()
+    }
+
+    /// Whether the rest of the request's body is to be read and thrown away.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.incoming.borrow().unwanted
+    }
+
+    /// The final answer is on its way: there is no 100 any more.
+    pub(crate) fn answering(&self) {
+        self.incoming.borrow_mut().interim = b"";
+    }
+
+    /// Whether the client has gone, while it waits for an answer. Some of what it sends ahead is read for that.
+    pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let incoming = &mut *self.incoming.borrow_mut();
+        while incoming.decoder.is_done() && incoming.buf.len() < AHEAD_BYTES_MAX {
+            match ready!(self.poll_fill(incoming, buffers::BYTES, cx)) {
+                Ok(1..) => {}
+                _ => {
+                    incoming.ended = true;
+                    return Poll::Ready(());
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads so much of what is left of the request's body, and throws it away; true at its end.
+    pub(crate) fn poll_read_away(&self, left: &mut u64, cx: &mut Context<'_>) -> Poll<bool> {
+        let number = self.incoming.borrow().number;
+        loop {
+            match ready!(self.poll_body(number, cx)) {
+                None => return Poll::Ready(true),
+                Some(Err(_)) => return Poll::Ready(false),
+                Some(Ok(frame)) => {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                    match left.checked_sub(bytes) {
+                        Some(still) => *left = still,
+                        None => return Poll::Ready(false),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for others to take the request's body: true at its end, false if they let go of it before.
+    pub(crate) fn poll_taken(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let incoming = &mut *self.incoming.borrow_mut();
+        if incoming.decoder.is_done() || incoming.given_up {
+            return Poll::Ready(incoming.decoder.is_done());
+        }
+        incoming.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// How many bytes of requests' bodies were taken.
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.incoming.borrow().taken_bytes
+    }
+
+    /// Whether the client may be sending still.
+    pub(crate) fn is_sending(&self) -> bool {
+        let incoming = self.incoming.borrow();
+        !incoming.ended && (incoming.bad || !incoming.decoder.is_done() || !incoming.buf.is_empty())
+    }
+
+    /// The socket, and what has come on it and was not taken.
+    pub(crate) fn into_parts(self) -> (Io, BytesMut) {
+        let incoming = &mut *self.incoming.borrow_mut();
+        (self.io.into_inner(), std::mem::take(&mut incoming.buf))
+    }
+
+    /// Reads what has come, into room for so many bytes.
+    fn poll_fill(
+        &self,
+        incoming: &mut Incoming,
+        room: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let buf = &mut incoming.buf;
+        if buf.capacity() == 0 && room <= buffers::BYTES {
+            *buf = buffers::take();
+        }
+        if buf.capacity() - buf.len() < room / 4 {
+            buf.reserve(room);
+        }
+        let read = self.io.borrow_mut().poll_read_into(cx, buf);
+        if let Poll::Ready(Ok(bytes)) = read {
+            self.watch.read(bytes);
+        }
+        read
+    }
+
+    /// What comes of the body of the request of this number.
+    fn poll_body(&self, number: u64, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let incoming = &mut *self.incoming.borrow_mut();
+        if incoming.number != number {
+            return Poll::Ready(Some(Err(BodyError::Short)));
+        }
+        loop {
+            match incoming.decoder.decode(&mut incoming.buf) {
+                Ok(Decoded::Data(data)) => {
+                    incoming.taken_bytes += data.len() as u64;
+                    if incoming.decoder.is_done() {
+                        incoming.wake();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(Decoded::Trailers(trailers)) => {
+                    incoming.wake();
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Ok(Decoded::End) => {
+                    incoming.wake();
+                    return Poll::Ready(None);
+                }
+                Err(fault) => {
+                    incoming.given_up = true;
+                    incoming.wake();
+                    self.watch.refuse(fault);
+                    return Poll::Ready(Some(Err(BodyError::Framing(fault))));
+                }
+                Ok(Decoded::More) => {}
+            }
+            if incoming.ended {
+                return Poll::Ready(Some(Err(BodyError::Short)));
+            }
+            ready!(self.poll_interim(&mut incoming.interim, cx))?;
+            let long = incoming.decoder.left().is_none_or(|left| left > LONG_BODY_BYTES);
+            let room = if long { LONG_READ_BYTES } else { buffers::BYTES };
+            match self.poll_fill(incoming, room, cx) {
+                Poll::Ready(Ok(0)) => incoming.ended = true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Pending => {
+                    self.watch.reading(true, false);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Writes what is left of the 100 that the client waits for.
+    fn poll_interim(&self, interim: &mut &'static [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if interim.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let io = &mut *self.io.borrow_mut();
+        while !interim.is_empty() {
+            let count = ready!(Pin::new(&mut *io).poll_write(cx, interim))?;
+            *interim = &interim[count..];
+        }
+        Pin::new(io).poll_flush(cx)
+    }
+}
+
+impl Incoming {
+    /// Wakes who waits for others.
+    fn wake(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
+
+    /// Gives the buffer back while there is nothing in it.
+    fn rest(&mut self) {
+        if self.buf.is_empty() {
+            buffers::give(std::mem::take(&mut self.buf));
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.rest();
+    }
+}
+
+/// The body of a request, read from its connection as it is asked for.
+pub(crate) struct RequestBytes {
+    wire: Rc<Wire>,
+    number: u64,
+}
+
+impl RequestBytes {
+    /// Has what is left of it read and thrown away once the request is answered.
+    pub(crate) fn throw_away(&self) {
+        self.wire.incoming.borrow_mut().unwanted = true;
+    }
+}
+
+impl Drop for RequestBytes {
+    fn drop(&mut self) {
+        let incoming = &mut *self.wire.incoming.borrow_mut();
+        if incoming.number == self.number {
+            incoming.given_up = true;
+            incoming.wake();
+        }
+    }
+}
+
+impl std::fmt::Debug for RequestBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RequestBytes")
+    }
+}
+
+impl Body for RequestBytes {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.wire.poll_body(self.number, cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let incoming = self.wire.incoming.borrow();
+        incoming.number != self.number || incoming.decoder.is_done()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.wire.incoming.borrow().decoder.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
