@@ -140,7 +140,7 @@ async fn respond(
     response: Response<ResponseBody>,
     asked: &Asked,
 ) -> Option<Then> {
-    wire.answering();
+    let begun = wire.answering();
     let (head, mut body) = response.into_parts();
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
     if switches && !wire.is_between() {
@@ -169,6 +169,7 @@ async fn respond(
         false => Persistence::Implied,
     };
     let mut outbox = Outbox::new(framing, |out| {
+        out.extend_from_slice(begun);
         let length = if asked.is_head { body.own_length() } else { None };
         encode::response(out, head.status, &head.headers, framing, persistence, length);
     });

@@ -145,9 +145,10 @@ impl Wire {
         self.incoming.borrow().unwanted
     }
 
-    /// The final answer is on its way: there is no 100 any more.
-    pub(crate) fn answering(&self) {
-        self.incoming.borrow_mut().interim = b"";
+    /// The final answer is on its way: there is no 100 any more, but for what is left of one that was begun.
+    pub(crate) fn answering(&self) -> &'static [u8] {
+        let left = std::mem::take(&mut self.incoming.borrow_mut().interim);
+        if left.len() < CONTINUE.len() { left } else { b"" }
     }
 
     /// Whether the client has gone, while it waits for an answer. Some of what it sends ahead is read for that.

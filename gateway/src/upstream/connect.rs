@@ -1,6 +1,6 @@
 //! How a connection to a target comes to be.
 
-use std::{io, net::SocketAddr, pin::pin, rc::Rc};
+use std::{cell::RefCell, io, net::SocketAddr, pin::pin, rc::Rc, task::Waker};
 
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
@@ -190,19 +190,22 @@ where
     builder.initial_max_send_streams(streams_max.get());
     let handshake = builder.handshake(TokioIo::new(stream));
     let (sender, connection) = handshake.await.map_err(Unconnected::Http)?;
-    let told = streams_max.clone();
+    let (told, watcher) = (streams_max.clone(), Rc::<RefCell<Option<Waker>>>::default());
+    let waits = watcher.clone();
     tokio::task::spawn_local(async move {
         let _open = counted;
         let mut connection = pin!(connection);
         let ended = std::future::poll_fn(|cx| {
             let polled = connection.as_mut().poll(cx);
-            // It is polled for every request, and so knows for the next what the target has said by then.
+            // It is polled for every request, and once more after the first answer, by when the target has said how many it takes
+            // (RFC 9113, section 3.4).
             told.set(connection.current_max_send_streams().clamp(1, STREAMS_MAX));
+            *waits.borrow_mut() = Some(cx.waker().clone());
             polled
         });
         if let Err(error) = ended.await {
             tracing::trace!(%error, "a connection to a target ended early");
         }
     });
-    Ok(Wire::Shared(Shared::new(sender, streams_max, whose).slot()))
+    Ok(Wire::Shared(Shared::new(sender, streams_max, whose, watcher).slot()))
 }

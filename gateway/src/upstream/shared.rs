@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    task::Waker,
 };
 
 use http::{Request, Response};
@@ -33,6 +34,9 @@ pub(crate) struct Shared {
     streams: Cell<usize>,
     /// How many its target takes at once on a connection, as far as is known.
     streams_max: Rc<Cell<usize>>,
+    /// Wakes whoever runs it, once its target has first answered.
+    watcher: Rc<RefCell<Option<Waker>>>,
+    answered: Cell<bool>,
     /// Whether it gets no more requests.
     retired: Cell<bool>,
     /// When its target last answered something.
@@ -42,17 +46,21 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// A connection on which requests are sent by `sender`, `streams_max` at once, which is kept up to date by whoever runs it.
+    /// A connection on which requests are sent by `sender`, `streams_max` at once, which is kept up to date by whoever runs it
+    /// and is woken by `watcher`.
     pub(super) fn new(
         sender: SendRequest<RequestBody>,
         streams_max: Rc<Cell<usize>>,
         whose: Option<Box<Whose>>,
+        watcher: Rc<RefCell<Option<Waker>>>,
     ) -> Rc<Self> {
         Rc::new(Self {
             sender: sender.into(),
             whose,
             streams: Cell::new(0),
             streams_max,
+            watcher,
+            answered: Cell::new(false),
             retired: Cell::new(false),
             heard_at_ms: Cell::new(timer::now_ms()),
             ended_at_ms: Cell::new(timer::now_ms()),
@@ -98,6 +106,11 @@ impl Slot {
     /// It was answered.
     pub(super) fn answered(&self) {
         self.on.heard_at_ms.set(timer::now_ms());
+        if !self.on.answered.replace(true)
+            && let Some(watcher) = self.on.watcher.borrow_mut().take()
+        {
+            watcher.wake();
+        }
     }
 
     /// It was not answered in time. If nothing was since it was sent, the connection may be dead, and gets no more requests.
