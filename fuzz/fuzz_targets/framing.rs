@@ -55,6 +55,11 @@ fn agrees(stream: &[u8], items: &[Item]) {
                 None => return,
             },
         };
+        if matches!(items.peek(), Some(Item::Refused(_))) {
+            // Perhaps in this body, of which what came before is right.
+            assert!(want.starts_with(data) || data.starts_with(&want), "another body before byte {begin}");
+            return;
+        }
         // An empty body in chunks has data of no bytes.
         assert_eq!(data, want, "another body before byte {begin}");
         match length {
