@@ -96,7 +96,7 @@ pub(crate) struct Ending {
     pub(crate) note: Note,
     /// What counts as in flight until then.
     pub(crate) permits: Vec<Permit>,
-    /// How many bytes of the response's body hyper has taken.
+    /// How many bytes of the response's body were taken.
     bytes_out: u64,
     began: Instant,
 }
@@ -191,7 +191,7 @@ impl ResponseBody {
         if let Some(stream) = &exchange.stream
             && self.is_end_stream()
         {
-            // hyper asks an empty one for nothing.
+            // An empty one is asked for nothing.
             stream.complete();
         }
         self.exchange = Some(exchange);

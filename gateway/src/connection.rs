@@ -37,8 +37,8 @@ const LINGER_MS: u64 = 1_000;
 /// How long a connection is spared by a drain while its first request may be on its way.
 const FRESH_MS: u64 = 500;
 
-/// What the guard tells of a connection's bytes, and is told of its exchanges. It never leaves its worker's
-/// thread; only hyper's upgrades ask that it could, so it is made of atomics. Times are those of
+/// What is known of a connection's bytes and of its exchanges. It never leaves its worker's thread; only the socket below
+/// TLS asks that it could, so it is made of atomics. Times are those of
 /// [`timer::now_ms`], 0 for "does not wait".
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
@@ -243,7 +243,7 @@ impl Connection {
         Busy(self.clone())
     }
 
-    /// An exchange has ended: its response is handed to hyper whole, or given up.
+    /// An exchange has ended: its response is handed on whole, or given up.
     pub(crate) fn end(&self) {
         self.watch.end();
         self.idle_since_ms.set(timer::now_ms());

@@ -279,7 +279,7 @@ async fn answer(
         head.headers.insert(header::CONNECTION, TE);
     }
     if upload.is_some() && !head.headers.contains_key(header::CONTENT_LENGTH) {
-        // Said, because hyper takes it that a GET or HEAD of unknown length has no body.
+        // How it is framed in the end is for the connection that it goes on.
         head.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
     }
     send(worker, connection, &plan, route, &upstream, head, version, upload, found, note, after).await
