@@ -179,6 +179,8 @@ impl Outbox {
             if self.ended
                 || self.broken.is_some()
                 || !self.data.is_empty()
+                // What comes next is written from `out`, and so before this.
+                || !self.after.is_empty()
                 || self.out.len() - self.at > COPIED_BYTES_MAX
             {
                 ready!(self.poll_write(io, cx))?;
@@ -218,3 +220,6 @@ impl Drop for Outbox {
         buffers::give_out(std::mem::take(&mut self.out));
     }
 }
+
+#[cfg(test)]
+mod tests;
