@@ -366,3 +366,6 @@ impl Body for RequestBytes {
         self.wire.incoming.borrow().decoder.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
+
+#[cfg(test)]
+mod tests;
