@@ -123,9 +123,22 @@ pub(crate) fn clean_response_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// Takes away from a response what must not go beyond this hop; for an upgrade, `Upgrade` stays.
+/// Takes away from a response what must not go beyond this hop, and what may pass for a header that says where its body ends; for an
+/// upgrade, `Upgrade` stays.
 pub(crate) fn clean_response(headers: &mut HeaderMap, upgrade: bool) {
-    if !headers.keys().any(is_hop_by_hop) {
+    let (mut hop, mut alias) = (false, false);
+    for name in headers.keys() {
+        hop |= is_hop_by_hop(name);
+        alias |= is_framing_alias(name);
+    }
+    if alias {
+        let aliases: Vec<HeaderName> =
+            headers.keys().filter(|name| is_framing_alias(name)).cloned().collect();
+        for name in aliases {
+            headers.remove(name);
+        }
+    }
+    if !hop {
         return;
     }
     let named = named_by_connection(headers, &mut false);
@@ -184,6 +197,14 @@ fn is_claim(name: &str, trusted: bool) -> bool {
 /// Whether it is none, and may be taken for one.
 fn passes_for_hyphen(byte: u8) -> bool {
     !byte.is_ascii_alphanumeric() && byte != b'-'
+}
+
+/// Whether it is neither of the headers that say where a message ends, and may pass for one.
+fn is_framing_alias(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let (length, encoding) = (b"content-length", b"transfer-encoding");
+    let passes_for = |want: &[u8]| name.len() == want.len() && name != want && aliases(name, want);
+    passes_for(length) || passes_for(encoding)
 }
 
 fn aliases(name: &[u8], prefix: &[u8]) -> bool {
@@ -322,6 +343,20 @@ mod tests {
         ]);
         clean_response_trailers(&mut trailers);
         assert_eq!(names(&trailers), ["grpc-status", "x-request-id"]);
+    }
+
+    #[test]
+    fn a_response_has_nothing_that_passes_for_what_frames_it() {
+        let mut headers = map(&[
+            ("content-length", "1"),
+            ("content_length", "2"),
+            ("transfer_encoding", "chunked"),
+            ("transfer.encoding", "chunked"),
+            ("transfer-encodings", "x"),
+            ("x_host", "kept"),
+        ]);
+        clean_response(&mut headers, false);
+        assert_eq!(names(&headers), ["content-length", "transfer-encodings", "x_host"]);
     }
 
     #[test]

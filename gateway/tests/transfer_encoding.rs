@@ -1,10 +1,20 @@
-//! Transfer-Encoding under thousands of disguises beside a Content-Length: a target never gets both, nor any control character.
+//! Transfer-Encoding under thousands of disguises beside a Content-Length: neither a target nor a client ever gets both, nor any control
+//! character.
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
 
 mod support;
 
-use support::{in_front_of, recorder::Recorder, status};
+use serde_json::json;
+use support::{
+    Client, in_front, in_front_of, patiently,
+    recorder::{Recorder, Seen},
+    settings, status,
+};
+use tokio::{
+    io::{AsyncWriteExt, BufReader},
+    net::TcpListener,
+};
 
 const NAME: &str = "Transfer-Encoding";
 
@@ -137,6 +147,41 @@ async fn no_disguise_of_transfer_encoding_goes_through() {
                 }
                 "400" => assert_eq!(seen, [], "{shown:?}"),
                 other => panic!("{shown:?} got {other}: {answer}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_disguise_of_transfer_encoding_comes_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let health = json!({"passive": {"failures": 1_000_000}});
+    let under = in_front(settings(), json!({"targets": [{"address": address}], "health": health}));
+    for line in &disguises() {
+        let shown = String::from_utf8_lossy(line);
+        for order in [[&line[..], b"Content-Length: 5"], [b"Content-Length: 5", &line[..]]] {
+            let mut client = under.client().await;
+            client
+                .write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .await;
+            let mut target = Client(BufReader::new(patiently(listener.accept()).await.unwrap().0));
+            target.head().await;
+            let lines = order.join(&b"\r\n"[..]);
+            let answer =
+                [b"HTTP/1.1 200 OK\r\nConnection: close\r\n", &lines[..], b"\r\n\r\n0\r\n\r\n"].concat();
+            // It may be hung up on.
+            let _ = target.0.get_mut().write_all(&answer).await;
+            drop(target);
+            let got = client.rest_bytes().await;
+            let end = got.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+            let seen = Seen { head: got[..end].to_vec(), body: got[end..].to_vec() };
+            assert_eq!(seen.fault(), None, "{shown:?}: {seen:?}");
+            assert_eq!(seen.values("transfer-encoding"), [] as [String; 0], "{shown:?}: {seen:?}");
+            match status(&seen.line()) {
+                "200" => assert_eq!(seen.body, b"0\r\n\r\n", "{shown:?}"),
+                "502" => {}
+                other => panic!("{shown:?} got {other}: {seen:?}"),
             }
         }
     }

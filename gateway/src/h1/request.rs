@@ -50,7 +50,7 @@ impl Reader {
         }
         let end = self.lines.scan(buf)?;
         if end.unwrap_or(buf.len()) > limits.head_bytes_max {
-            return Err(self.too_large(buf));
+            return Err(self.too_large(buf, limits));
         }
         if self.lines.count() > limits.headers_max + 1 {
             return Err(Fault::HeadersTooMany);
@@ -63,13 +63,14 @@ impl Reader {
     }
 
     /// What is too large about a head.
-    fn too_large(&self, head: &[u8]) -> Fault {
-        if self.lines.count() > 0 {
-            Fault::HeadTooLarge
-        } else if memchr(b' ', &head[..head.len().min(METHOD_BYTES_MAX + 1)]).is_some() {
+    fn too_large(&self, head: &[u8], limits: &Limits) -> Fault {
+        let first = self.lines.bounds().next().map_or(head.len(), |(_, end)| end);
+        if first > METHOD_BYTES_MAX && memchr(b' ', &head[..=METHOD_BYTES_MAX]).is_none() {
+            Fault::MethodTooLong
+        } else if first > limits.head_bytes_max {
             Fault::TargetTooLong
         } else {
-            Fault::MethodTooLong
+            Fault::HeadTooLarge
         }
     }
 }
@@ -191,6 +192,10 @@ mod tests {
             read(format!("GET /{}", "a".repeat(8192)).as_bytes()).map(drop),
             Err(Fault::TargetTooLong)
         );
+        // However much of the head has come by then.
+        assert_eq!(read(long(8192).as_bytes()).map(drop), Err(Fault::TargetTooLong));
+        let method = format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "A".repeat(8192));
+        assert_eq!(read(method.as_bytes()).map(drop), Err(Fault::MethodTooLong));
         let lines = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "a: 1\r\n".repeat(count));
         assert!(read(lines(4).as_bytes()).is_ok());
         assert_eq!(read(lines(5).as_bytes()).map(drop), Err(Fault::HeadersTooMany));
