@@ -8,6 +8,9 @@ pub mod access;
 mod addresses;
 pub mod after;
 mod authority;
+#[cfg(feature = "benching")]
+#[doc(hidden)]
+pub mod benching;
 mod body;
 mod chance;
 mod check;

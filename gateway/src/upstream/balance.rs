@@ -61,7 +61,8 @@ impl<'u> Choice<'u> {
         Self::with(upstream, affinity)
     }
 
-    fn with(upstream: &'u CompiledUpstream, affinity: Affinity) -> Self {
+    /// For a request that says this of where it should go.
+    pub(crate) fn with(upstream: &'u CompiledUpstream, affinity: Affinity) -> Self {
         Self { upstream, affinity, tried: SmallVec::new() }
     }
 
