@@ -166,7 +166,7 @@ impl After {
 
     /// Does what was left to be done.
     pub(crate) fn finish(
-        mut self,
+        &mut self,
         response: &mut Response<ResponseBody>,
         about: &About<'_>,
         rates: &RateLimits,
@@ -178,14 +178,14 @@ impl After {
     }
 
     /// Settles what was counted, and tells where the client stands.
-    pub(crate) fn tell(self, headers: &mut HeaderMap, rates: &RateLimits, now_us: impl FnOnce() -> u64) {
+    pub(crate) fn tell(&mut self, headers: &mut HeaderMap, rates: &RateLimits, now_us: impl FnOnce() -> u64) {
         if self.charges.iter().any(|charge| charge.told.is_some()) {
             settle(&self.charges, headers, rates, now_us());
         }
         self.hidden.iter().for_each(|name| drop(headers.remove(name)));
         headers.reserve(self.headers.len());
         let mut set = SmallVec::<[HeaderName; 4]>::new();
-        for (name, value) in self.headers {
+        for (name, value) in self.headers.drain(..) {
             if set.contains(&name) {
                 headers.append(name, value);
             } else {

@@ -59,17 +59,27 @@ pub(crate) enum BodyError {
 /// A response's body on its way to the client. With its end ends the exchange.
 pub(crate) struct ResponseBody {
     source: Source,
-    exchange: Option<Ending>,
+    exchange: Option<Box<Ending>>,
 }
 
 enum Source {
     Full(Bytes),
     /// Another, changed on its way.
     Wrapped(Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>),
-    /// A target's, as it comes, its time limits, and what the exchange has of the target.
-    Upstream(Answered, Pace, #[expect(dead_code, reason = "ends when dropped")] Lease),
+    /// A target's.
+    Upstream(Box<OfTarget>),
     /// None: the connection becomes a tunnel.
     Tunnel(Box<Tunnel>),
+}
+
+/// A target's body, as it comes.
+struct OfTarget {
+    body: Answered,
+    /// Its time limits.
+    pace: Pace,
+    /// What the exchange has of the target.
+    #[expect(dead_code, reason = "ends when dropped")]
+    lease: Lease,
 }
 
 impl Source {
@@ -79,7 +89,7 @@ impl Source {
             Self::Tunnel(_) => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Wrapped(body) => body.is_end_stream(),
-            Self::Upstream(body, ..) => body.is_end_stream(),
+            Self::Upstream(of) => of.body.is_end_stream(),
         }
     }
 }
@@ -131,7 +141,7 @@ impl ResponseBody {
 
     /// A target's.
     pub(crate) fn upstream(body: Answered, pace: Pace, lease: Lease) -> Self {
-        Self { source: Source::Upstream(body, pace, lease), exchange: None }
+        Self { source: Source::Upstream(Box::new(OfTarget { body, pace, lease })), exchange: None }
     }
 
     /// Whether it is there as a whole, and no target's.
@@ -174,7 +184,9 @@ impl ResponseBody {
 
     /// Goes on with a request that was answered before all of it was sent.
     pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        if let Source::Upstream(Answered::Own(body), ..) = &mut self.source {
+        if let Source::Upstream(of) = &mut self.source
+            && let Answered::Own(body) = &mut of.body
+        {
             let _ = body.poll_upload(cx);
         }
     }
@@ -187,7 +199,7 @@ impl ResponseBody {
     }
 
     /// Ties the exchange's end to this body's.
-    pub(crate) fn ends(&mut self, exchange: Ending) {
+    pub(crate) fn ends(&mut self, exchange: Box<Ending>) {
         if let Some(stream) = &exchange.stream
             && self.is_end_stream()
         {
@@ -234,7 +246,8 @@ impl Body for ResponseBody {
             Source::Full(bytes) if bytes.is_empty() => None,
             Source::Full(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
             Source::Wrapped(body) => std::task::ready!(body.as_mut().poll_frame(cx)),
-            Source::Upstream(body, pace, _) => {
+            Source::Upstream(of) => {
+                let OfTarget { body, pace, .. } = &mut **of;
                 let frame = Pin::new(body).poll_frame(cx);
                 if pace.is_over(frame.is_pending(), cx) {
                     return Poll::Ready(Some(Err(BodyError::Timeout)));
@@ -269,7 +282,7 @@ impl Body for ResponseBody {
             Source::Tunnel(_) => SizeHint::with_exact(0),
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Wrapped(body) => body.size_hint(),
-            Source::Upstream(body, ..) => body.size_hint(),
+            Source::Upstream(of) => of.body.size_hint(),
         }
     }
 }

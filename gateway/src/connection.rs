@@ -374,7 +374,7 @@ impl Drop for Busy {
 /// Serves the connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, connection: Rc<Connection>) {
     if worker.settings.http2_plain {
-        let begun = connection.unless_ended(http2::begins(&stream));
+        let begun = Box::pin(connection.unless_ended(http2::begins(&stream)));
         match worker.deadlines.within(worker.settings.limits.header_timeout, begun).await {
             Some(Some(Ok(false))) => {}
             Some(Some(Ok(true))) => {

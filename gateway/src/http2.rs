@@ -58,8 +58,9 @@ where
         let (worker, connection) = (worker.clone(), connection.clone());
         service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let stream = Open::on(&worker, &connection);
-            let handling =
-                proxy::handle(worker.clone(), connection.clone(), request.map(Incoming::H2), Some(stream));
+            let (head, body) = request.into_parts();
+            let (worker, connection, body) = (worker.clone(), connection.clone(), Incoming::H2(body));
+            let handling = proxy::handle(worker, connection, Box::new(head), body, Some(stream));
             handling.map(Ok::<_, Infallible>)
         })
     };

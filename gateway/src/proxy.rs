@@ -30,7 +30,6 @@ use crate::{
 
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE: HeaderValue = HeaderValue::from_static("te");
-const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Why the gateway itself says no.
 enum No {
@@ -48,12 +47,12 @@ impl From<Fault> for No {
 pub(crate) async fn handle(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    mut head: Box<Parts>,
+    body: Incoming,
     stream: Option<Open>,
 ) -> Response<ResponseBody> {
-    let mut ending = Ending::of(worker.clone(), connection.clone(), stream);
-    let id = worker.ids.of(request.headers(), connection.trusted);
-    let (mut head, body) = request.into_parts();
+    let mut ending = Box::new(Ending::of(worker.clone(), connection.clone(), stream));
+    let id = worker.ids.of(&head.headers, connection.trusted);
     let malformed = if head.version == Version::HTTP_2 { http2::as_http1(&mut head).err() } else { None };
     let is_websocket = head.extensions.get::<websocket::Key>().is_some();
     let mut upload = Upload::of(&head, body);
@@ -118,7 +117,7 @@ pub(crate) async fn handle(
 async fn answer(
     worker: &Rc<Worker>,
     connection: &Rc<Connection>,
-    mut head: Parts,
+    mut head: Box<Parts>,
     upload: &mut Option<Upload>,
     id: &HeaderValue,
     note: &mut Note,
@@ -196,7 +195,7 @@ async fn answer(
         }
         if let Some(delay) = after.delay {
             worker.metrics.delays.add(1);
-            Box::pin(worker.deadlines.within(delay, std::future::pending::<()>())).await;
+            worker.deadlines.within(delay, std::future::pending::<()>()).await;
         }
         if let Some(reply) = allowed? {
             return Ok((*reply).into());
@@ -229,13 +228,13 @@ async fn answer(
     if !may_go_further(&head.method, &mut head.headers) {
         return Ok(finished(route, Response::new(ResponseBody::empty())));
     }
-    let mut upstream = weighted
-        .pick(worker.turn())
-        .and_then(|name| plan.upstream(name))
-        .cloned()
-        .ok_or(Fault::UNAVAILABLE)?;
+    // Not counted as used once more: all cores write that count, and the Plan is pinned.
+    let mut upstream =
+        weighted.pick(worker.turn()).and_then(|name| plan.upstream(name)).ok_or(Fault::UNAVAILABLE)?;
+    let resolved;
     if upstream.is_awaited {
-        upstream = Box::pin(upstream::resolved(worker, upstream)).await;
+        resolved = Box::pin(upstream::resolved(worker, upstream.clone())).await;
+        upstream = &resolved;
     }
     if let Some(binding) = &upstream.binding {
         let query = changed_query.as_deref().or(query);
@@ -278,11 +277,7 @@ async fn answer(
         head.headers.insert(header::TE, TRAILERS);
         head.headers.insert(header::CONNECTION, TE);
     }
-    if upload.is_some() && !head.headers.contains_key(header::CONTENT_LENGTH) {
-        // How it is framed in the end is for the connection that it goes on.
-        head.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
-    }
-    send(worker, connection, &plan, route, &upstream, head, version, upload, found, note, after).await
+    send(worker, connection, &plan, route, upstream, head, version, upload, found, note, after).await
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of one exchange, in one place")]
@@ -292,7 +287,7 @@ async fn send(
     plan: &Plan,
     route: &CompiledRoute,
     upstream: &Arc<crate::plan::CompiledUpstream>,
-    head: Parts,
+    head: Box<Parts>,
     version: Version,
     upload: &mut Option<Upload>,
     found: headers::Found,
@@ -305,7 +300,7 @@ async fn send(
     if after.from_base64 {
         body = body.decoded();
     }
-    let mut request = Request::from_parts(head, body);
+    let mut request = Box::new(Request::from_parts(*head, body));
     let mut upgrade = None;
     if found.upgrade {
         *request.version_mut() = version;
@@ -330,7 +325,7 @@ async fn send(
     if is_telling {
         after.answered(now_us);
     }
-    let Answer { response, lease } = forwarded?;
+    let Answer { response, lease, .. } = forwarded?;
     *upload = None;
     if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
         let Some(asked) = upgrade.filter(|asked| asked.agreed(&response)) else {

@@ -140,8 +140,10 @@ fn listener(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    // What is accepted inherits it (Linux). A tunnel or a slow answer has no other end if its client is gone.
+    // What is accepted inherits these (Linux). A tunnel or a slow answer has no other end if its client is gone.
     socket.set_tcp_keepalive(&KEEPALIVE)?;
+    // Without it answers wait for acknowledgements.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -152,13 +154,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepted_connections_notice_peers_that_vanish() {
+    fn accepted_connections_wait_for_no_acknowledgement_and_notice_peers_that_vanish() {
         let listener = listener(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         listener.set_nonblocking(false).unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         let accepted = socket2::SockRef::from(&accepted);
-        assert!(accepted.keepalive().unwrap());
+        assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
         assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
     }
 }

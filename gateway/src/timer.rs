@@ -96,14 +96,33 @@ impl Deadlines {
     }
 
     /// The future's output, or none once `limit` has passed.
-    pub(crate) async fn within<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
-        let mut future = std::pin::pin!(future);
-        let mut deadline = Deadline { deadlines: self, at_ms: now_ms() + millis(limit), slot: None };
-        std::future::poll_fn(move |cx| match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => Pin::new(&mut deadline).poll(cx).map(|()| None),
-        })
-        .await
+    pub(crate) fn within<F: Future + Unpin>(&self, limit: Duration, future: F) -> Until<'_, F> {
+        self.until(Some(now_ms().saturating_add(millis(limit))), future)
+    }
+
+    /// The future's output, or none once it is `at_ms` ([`now_ms`]), if that is given.
+    pub(crate) fn until<F: Future + Unpin>(&self, at_ms: Option<u64>, future: F) -> Until<'_, F> {
+        Until { future, deadline: at_ms.map(|at_ms| Deadline { deadlines: self, at_ms, slot: None }) }
+    }
+}
+
+/// A future that is given so much time. It is borrowed, or small: what holds it would hold it twice.
+pub(crate) struct Until<'a, F> {
+    future: F,
+    deadline: Option<Deadline<'a>>,
+}
+
+impl<F: Future + Unpin> Future for Until<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        if let Poll::Ready(output) = Pin::new(&mut self.future).poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        match &mut self.deadline {
+            None => Poll::Pending,
+            Some(deadline) => Pin::new(deadline).poll(cx).map(|()| None),
+        }
     }
 }
 
@@ -140,7 +159,7 @@ mod tests {
     async fn a_deadline_ends_what_never_ends_and_leaves_nothing() {
         refresh();
         let deadlines = Deadlines::default();
-        assert_eq!(deadlines.within(Duration::from_secs(60), async { 7 }).await, Some(7));
+        assert_eq!(deadlines.within(Duration::from_secs(60), std::future::ready(7)).await, Some(7));
         assert!(deadlines.is_empty());
         let ticking = async {
             loop {

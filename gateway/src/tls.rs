@@ -54,7 +54,7 @@ pub(crate) async fn accept(worker: &Worker, stream: TcpStream, connection: &Conn
     let stream = Watched::new(stream, connection.watch.clone());
     let shaking = connection.unless_ended(handshake(worker, stream));
     let metrics = &worker.metrics;
-    match worker.deadlines.within(worker.settings.limits.handshake_timeout, shaking).await {
+    match worker.deadlines.within(worker.settings.limits.handshake_timeout, std::pin::pin!(shaking)).await {
         Some(Some(Ok((stream, served)))) => {
             let (_, session) = stream.get_ref();
             let leaf = session.peer_certificates().and_then(<[_]>::first);

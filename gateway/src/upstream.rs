@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    pin::pin,
     rc::Rc,
     time::{Duration, Instant, SystemTime},
 };
@@ -40,7 +41,6 @@ pub(crate) mod replay;
 mod resolve;
 pub(crate) mod retry;
 mod shared;
-pub(crate) mod spare;
 
 pub(crate) use answer::Answer;
 pub(crate) use replay::Reading;
@@ -53,7 +53,7 @@ use replay::Replay;
 use retry::{Kept, Why};
 
 /// How long forwarding one request may take.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Times {
     /// One attempt, to the head of its answer.
     attempt: Option<Duration>,
@@ -108,7 +108,7 @@ pub(crate) async fn forward(
     upstream: &CompiledUpstream,
     times: Times,
     connection: &Connection,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
     note: &mut Note,
 ) -> Result<Answer, Fault> {
     let figures = figures(worker, upstream);
@@ -116,40 +116,32 @@ pub(crate) async fn forward(
     let upload = request.body().progress();
     let kept = keep(worker, upstream, &mut request);
     let course = Course { worker, upstream, figures, times, connection, upload, kept, at: Cell::new(None) };
-    let answer = match times.total {
-        None => course.run(request, note).await,
-        Some(total) => match worker.deadlines.within(total, course.run(request, note)).await {
-            Some(answer) => answer,
-            None => {
-                course.overdue();
-                Err(Fault::TIMEOUT)
-            }
-        },
-    };
-    if let Some(kept) = course.kept {
-        worker.spares.give(kept.spare);
+    match worker.deadlines.until(times.end_ms, pin!(course.run(request, note))).await {
+        Some(answer) => answer,
+        None => {
+            course.overdue();
+            Err(Fault::TIMEOUT)
+        }
     }
-    answer
 }
 
-/// What is kept of a request that may be sent twice.
+/// What is kept of the body of a request that may be sent twice; none if it may not.
 fn keep(worker: &Worker, upstream: &CompiledUpstream, request: &mut Request<RequestBody>) -> Option<Kept> {
     let retry = &upstream.spec.retry;
     if retry.attempts == 0 || !upstream.retry.takes(request.method()) {
         return None;
     }
     if matches!(request.body(), RequestBody::Empty) {
-        return Some(Kept { spare: worker.spares.of(request), replay: None });
+        return Some(Kept::Empty);
     }
     let bytes_max = u64::from(retry.body_bytes_max);
     if bytes_max == 0 || request.body().size_hint().lower() > bytes_max {
         return None;
     }
-    let spare = worker.spares.of(request);
     let body = std::mem::replace(request.body_mut(), RequestBody::Empty);
     let replay = Replay::of(body, usize::try_from(bytes_max).unwrap_or(0), &worker.kept_bytes);
     *request.body_mut() = replay.clone().again()?;
-    Some(Kept { spare, replay: Some(replay) })
+    Some(Kept::Body(replay))
 }
 
 /// One request on its way through the targets of an upstream.
@@ -166,7 +158,7 @@ struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    async fn run(&self, mut request: Request<RequestBody>, note: &mut Note) -> Result<Answer, Fault> {
+    async fn run(&self, mut request: Box<Request<RequestBody>>, note: &mut Note) -> Result<Answer, Fault> {
         let mut retries = 0;
         let mut choice = Choice::new(self.upstream, &request);
         let mut stay: Option<&Endpoint> = None;
@@ -185,8 +177,8 @@ impl<'a> Course<'a> {
             let has_others = choice.has_untried();
             match attempted {
                 Ok(mut answer) => {
-                    let again = if is_left { self.answered(&answer, retries, has_others) } else { None };
-                    let Some((wait, next)) = again else {
+                    let again = if is_left { self.answered(&mut answer, retries, has_others) } else { None };
+                    let Some((wait, next)) = again.zip(answer.request.take()) else {
                         choice.bind(target, &mut answer.response);
                         return Ok(answer);
                     };
@@ -218,7 +210,7 @@ impl<'a> Course<'a> {
         &self,
         target: &'a Endpoint,
         fresh: bool,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         note: &mut Note,
     ) -> Result<Answer, Failed> {
         let Self { worker, upstream, .. } = self;
@@ -227,17 +219,7 @@ impl<'a> Course<'a> {
         note.attempt(&upstream.name, &target.label);
         let mut load = Load::begin(&upstream.spec.balance, target);
         let began = (!upstream.spec.health.passive.slow.is_zero()).then(Instant::now);
-        let attempting = attempt(worker, upstream, target, self.connection, request, fresh);
-        let attempted = match self.times.attempt {
-            None => attempting.await,
-            Some(limit) => match worker.deadlines.within(limit, attempting).await {
-                Some(attempted) => attempted,
-                None => {
-                    let why = if self.is_sent() { Why::Timeout } else { Why::Client };
-                    Err(Failed { fault: Fault::TIMEOUT, unsent: None, why, reused: false })
-                }
-            },
-        };
+        let attempted = attempt(worker, upstream, target, self.connection, self.times, request, fresh).await;
         note.attempted();
         match attempted {
             Ok(mut answer) => {
@@ -282,11 +264,12 @@ impl<'a> Course<'a> {
 
     /// Whether there is a request to be sent once more.
     fn has_again(&self, failed: &Failed) -> bool {
-        failed.unsent.is_some() || self.kept.as_ref().is_some_and(Kept::is_whole)
+        failed.request.is_some() && (failed.unsent || self.kept.as_ref().is_some_and(Kept::is_whole))
     }
 
-    fn again(&self, failed: &mut Failed) -> Option<Request<RequestBody>> {
-        failed.unsent.take().or_else(|| self.kept.as_ref()?.request())
+    fn again(&self, failed: &mut Failed) -> Option<Box<Request<RequestBody>>> {
+        let request = failed.request.take()?;
+        if failed.unsent { Some(request) } else { self.kept.as_ref()?.again(request) }
     }
 
     /// How long to wait before the attempt is made again; none if it is not to be.
@@ -295,7 +278,7 @@ impl<'a> Course<'a> {
             return None;
         }
         // What was not sent is no load for anyone, and another target knows nothing of it.
-        let is_free = failed.unsent.is_some();
+        let is_free = failed.unsent;
         let wait = if is_free && has_others {
             Duration::ZERO
         } else {
@@ -304,18 +287,12 @@ impl<'a> Course<'a> {
         (self.is_in_time(wait) && (is_free || self.is_affordable())).then_some(wait)
     }
 
-    /// The request once more and how long to wait before; none if this answer is the one that counts.
-    fn answered(
-        &self,
-        answer: &Answer,
-        retries: u32,
-        has_others: bool,
-    ) -> Option<(Duration, Request<RequestBody>)> {
-        let response = &answer.response;
+    /// How long to wait before the request, which is made ready for it, is sent once more; none if this answer is the one that
+    /// counts.
+    fn answered(&self, answer: &mut Answer, retries: u32, has_others: bool) -> Option<Duration> {
+        let request = answer.request.take()?;
         let kept = self.kept.as_ref().filter(|kept| kept.is_whole())?;
-        if !self.upstream.retry.takes_answer(response.status()) {
-            return None;
-        }
+        let response = &answer.response;
         let backoff = &self.upstream.spec.retry.backoff;
         let mut wait = retry::wait(backoff, retries);
         if !has_others && let Some(asked) = retry::retry_after(response.headers(), SystemTime::now()) {
@@ -324,8 +301,8 @@ impl<'a> Course<'a> {
             }
             wait = wait.max(asked);
         }
-        let next = (self.is_in_time(wait) && self.is_affordable()).then(|| kept.request())??;
-        Some((wait, next))
+        answer.request = (self.is_in_time(wait) && self.is_affordable()).then(|| kept.again(request))?;
+        Some(wait)
     }
 
     fn is_in_time(&self, wait: Duration) -> bool {

@@ -18,6 +18,7 @@ use arc_swap::{ArcSwap, Cache};
 use hyper::client::conn::http2;
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::LocalOptions,
     sync::{Notify, watch},
 };
 
@@ -32,7 +33,7 @@ use crate::{
     proxy_protocol,
     settings::{Limit, Settings},
     timer::{self, Deadlines},
-    upstream::{self, health, http2::Local, mirror, pool::Pools, replay::KeptBytes, spare::Spares},
+    upstream::{self, health, http2::Local, mirror, pool::Pools, replay::KeptBytes},
 };
 
 /// Ticks between two looks at connections that wait.
@@ -83,7 +84,6 @@ pub(crate) struct Worker {
     pub(crate) http2_client: http2::Builder<Local>,
     pub(crate) deadlines: Deadlines,
     pub(crate) pools: Pools,
-    pub(crate) spares: Spares,
     pub(crate) kept_bytes: KeptBytes,
     pub(crate) mirrors: mirror::InFlight,
     pub(crate) ids: RequestIds,
@@ -130,7 +130,6 @@ impl Worker {
             http2_client: upstream::http2::builder(limits),
             deadlines: Deadlines::default(),
             pools: Pools::new(limits),
-            spares: Spares::default(),
             kept_bytes: KeptBytes::default(),
             mirrors: mirror::InFlight::default(),
             ids: RequestIds::new(),
@@ -168,7 +167,7 @@ impl Worker {
     }
 
     /// Serves a client's connection, unless there are too many.
-    fn take(self: &Rc<Self>, stream: TcpStream, secure: bool) {
+    fn take(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, secure: bool) {
         self.metrics.connections_total.add(1);
         if self.shared.connections.fetch_add(1, Relaxed) >= self.settings.limits.connections_max {
             self.shared.connections.fetch_sub(1, Relaxed);
@@ -180,9 +179,6 @@ impl Worker {
         self.taken.set(number + 1);
         let held = Held { worker: self.clone(), number, place: None };
         self.metrics.connections.add(1);
-        let Ok(peer) = stream.peer_addr() else { return };
-        // Without it answers wait for acknowledgements; that it may fail harms nothing else.
-        let _ = stream.set_nodelay(true);
         timer::refresh();
         match self.settings.proxy_protocol.filter(|_| self.trusts(peer.ip())) {
             None => self.serve(held, stream, peer, secure),
@@ -208,7 +204,7 @@ impl Worker {
         proxy: SocketAddr,
         secure: bool,
     ) {
-        let reading = proxy_protocol::read(&mut stream, taken);
+        let reading = Box::pin(proxy_protocol::read(&mut stream, taken));
         match self.deadlines.within(self.settings.limits.header_timeout, reading).await {
             Some(Ok(source)) => self.serve(held, stream, source.unwrap_or(proxy), secure),
             Some(Err(error)) => {
@@ -291,7 +287,7 @@ impl Worker {
                 _ = phase.wait_for(|phase| *phase != Phase::Serve) => break,
             };
             match accepted {
-                Ok((stream, _)) => self.take(stream, secure),
+                Ok((stream, peer)) => self.take(stream, peer, secure),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "no connection can be taken; trying again");
@@ -301,11 +297,11 @@ impl Worker {
         }
         // What the kernel has taken for us would be reset with the listener. Asked directly: tokio may not know of it yet.
         let Ok(listener) = listener.into_std() else { return };
-        while let Ok((stream, _)) = listener.accept() {
+        while let Ok((stream, peer)) = listener.accept() {
             if stream.set_nonblocking(true).is_ok()
                 && let Ok(stream) = TcpStream::from_std(stream)
             {
-                self.take(stream, secure);
+                self.take(stream, peer, secure);
             }
         }
     }
@@ -365,10 +361,9 @@ pub(crate) fn run(
     metrics: Arc<Metrics>,
     listeners: Listeners,
 ) -> io::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
-    let tasks = tokio::task::LocalSet::new();
-    tasks.block_on(&runtime, async move {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().event_interval(EVENT_INTERVAL).build_local(LocalOptions::default())?;
+    runtime.block_on(async move {
         let plain = TcpListener::from_std(listeners.plain)?;
         let tls = listeners.tls.map(TcpListener::from_std).transpose()?;
         timer::refresh();

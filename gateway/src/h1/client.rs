@@ -90,7 +90,7 @@ pub(crate) enum Broken {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     link: Link,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     /// None once the request is out, or is taken no further.
     outbox: Option<Outbox>,
     /// What has come and is not taken yet.
@@ -107,7 +107,7 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// Begins to send the request, whose target is in origin form.
-    pub(crate) fn new(link: Link, request: Request<RequestBody>) -> Box<Self> {
+    pub(crate) fn new(link: Link, request: Box<Request<RequestBody>>) -> Box<Self> {
         let framing = match (request.body(), request.headers().get(header::CONTENT_LENGTH)) {
             (RequestBody::Empty, _) => Framing::None,
             (body, Some(_)) => body.size_hint().exact().map_or(Framing::Chunked, Framing::Length),
@@ -139,9 +139,16 @@ impl Exchange {
         self.held_since_ms
     }
 
-    /// The request, if nothing of it has gone out.
-    pub(crate) fn into_unsent(self) -> Option<Request<RequestBody>> {
-        (!self.sent && self.request.body().is_untouched()).then_some(self.request)
+    /// The request, and whether nothing of it has gone out; else its body may have begun.
+    pub(crate) fn into_request(self) -> (Box<Request<RequestBody>>, bool) {
+        let unsent = !self.sent && self.request.body().is_untouched();
+        (self.request, unsent)
+    }
+
+    /// The request without its body, which is sent on.
+    pub(crate) fn take_head(&mut self) -> Box<Request<RequestBody>> {
+        let body = std::mem::replace(self.request.body_mut(), RequestBody::Empty);
+        std::mem::replace(&mut self.request, Box::new(Request::new(body)))
     }
 
     /// The connection, for what it becomes after a 101.
@@ -216,13 +223,13 @@ impl Exchange {
         read
     }
 
-    /// Puts the connection back among those that wait, if it can be used again.
-    fn finish(mut self, keep_alive: bool, pool: &Pool) {
+    /// Puts the connection back among those that wait, if it can be used again, and leaves its buffer.
+    fn finish(mut self, keep_alive: bool, pool: &Pool) -> BytesMut {
         let buf = std::mem::take(&mut self.buf);
         if keep_alive && self.clean && self.outbox.is_none() && buf.is_empty() {
             pool.give(self.link);
         }
-        buffers::give(buf);
+        buf
     }
 }
 
@@ -235,11 +242,19 @@ pub(crate) struct ResponseBytes {
     decoder: Decoder,
     keep_alive: bool,
     pool: Rc<Pool>,
+    /// What the connection was read into. It can be used again once nothing of the response is in use, and so is given back last.
+    buf: BytesMut,
+}
+
+impl Drop for ResponseBytes {
+    fn drop(&mut self) {
+        buffers::give(std::mem::take(&mut self.buf));
+    }
 }
 
 impl ResponseBytes {
     pub(crate) fn new(exchange: Box<Exchange>, decoder: Decoder, keep_alive: bool, pool: Rc<Pool>) -> Self {
-        let mut body = Self { exchange: Some(exchange), decoder, keep_alive, pool };
+        let mut body = Self { exchange: Some(exchange), decoder, keep_alive, pool, buf: BytesMut::new() };
         body.finish();
         body
     }
@@ -255,15 +270,15 @@ impl ResponseBytes {
     }
 
     /// The connection, for what it becomes after a 101.
-    pub(crate) fn into_tunnel(self) -> Option<(Rewound, Option<Rc<Counted>>)> {
-        self.exchange.map(|exchange| exchange.into_tunnel())
+    pub(crate) fn into_tunnel(mut self) -> Option<(Rewound, Option<Rc<Counted>>)> {
+        self.exchange.take().map(|exchange| exchange.into_tunnel())
     }
 
     fn finish(&mut self) {
         if self.decoder.is_done()
             && let Some(exchange) = self.exchange.take_if(|exchange| exchange.outbox.is_none())
         {
-            exchange.finish(self.keep_alive, &self.pool);
+            self.buf = exchange.finish(self.keep_alive, &self.pool);
         }
     }
 

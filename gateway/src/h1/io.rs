@@ -3,12 +3,13 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::BytesMut;
+use rustix::net::{SendFlags, send};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
@@ -33,6 +34,19 @@ impl Io {
         buf: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
         tokio_util::io::poll_read_buf(Pin::new(self), cx, buf)
+    }
+
+    /// Writes what is the last there is, after which the connection is closed: its end goes out with it, in one packet.
+    pub(crate) fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self::Tcp(io) = self else { return Pin::new(self).poll_write(cx, bytes) };
+        loop {
+            ready!(io.poll_write_ready(cx))?;
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            match io.try_io(Interest::WRITABLE, || Ok(send(&*io, bytes, flags)?)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
     }
 }
 

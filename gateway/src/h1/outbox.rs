@@ -55,6 +55,8 @@ pub(crate) struct Outbox {
     broken: Option<Unsent>,
     /// How many bytes were written.
     written_bytes: u64,
+    /// Whether the connection is closed behind it.
+    closes: bool,
     /// Whether the receiver takes nothing at the moment.
     waits: bool,
 }
@@ -74,8 +76,14 @@ impl Outbox {
             ended,
             broken: None,
             written_bytes: 0,
+            closes: false,
             waits: false,
         }
+    }
+
+    /// Its connection is closed as soon as it is out.
+    pub(crate) fn and_close(&mut self) {
+        self.closes = true;
     }
 
     /// How many bytes were written.
@@ -133,7 +141,11 @@ impl Outbox {
         while !self.is_empty() {
             let first = &self.out[self.at..];
             let written = if self.data.is_empty() && self.after.is_empty() {
-                Pin::new(&mut *io).poll_write(cx, first)
+                if self.closes && self.ended {
+                    io.poll_write_last(cx, first)
+                } else {
+                    Pin::new(&mut *io).poll_write(cx, first)
+                }
             } else {
                 let slices = [IoSlice::new(first), IoSlice::new(&self.data), IoSlice::new(self.after)];
                 let begin = slices.iter().take_while(|slice| slice.is_empty()).count();

@@ -1,12 +1,8 @@
 //! A client's connection, from its first request to its end.
 
-use std::{
-    pin::{Pin, pin},
-    rc::Rc,
-    task::Poll,
-};
+use std::{pin::Pin, rc::Rc, task::Poll};
 
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{Method, Response, StatusCode, Version, header};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -115,8 +111,8 @@ async fn exchange(
     let asked = Asked { is_head: parts.method == Method::HEAD, version: parts.version, keep_alive, trailers };
     let body = wire.begin(decoder, expects).map_or(Incoming::Empty, Incoming::H1);
     let response = {
-        let request = Request::from_parts(parts, body);
-        let mut handling = pin!(proxy::handle(worker.clone(), connection.clone(), request, None));
+        // In a place of its own, which a connection that waits does without.
+        let mut handling = Box::pin(proxy::handle(worker.clone(), connection.clone(), parts, body, None));
         std::future::poll_fn(|cx| {
             if connection.must_end() {
                 return Poll::Ready(None);
@@ -173,6 +169,11 @@ async fn respond(
         let length = if asked.is_head { body.own_length() } else { None };
         encode::response(out, head.status, &head.headers, framing, persistence, length);
     });
+    if closes && !switches {
+        outbox.and_close();
+    }
+    // What the target's answer was read into is used again once nothing of it is in use.
+    drop(head);
     let sent = std::future::poll_fn(|cx| {
         if connection.must_end() {
             return Poll::Ready(false);
@@ -265,6 +266,10 @@ async fn close(wire: &Wire, connection: &Connection) {
         }
         connection.wake_by(cx.waker());
         let io = &mut *wire.io.borrow_mut();
+        if matches!(io, Io::Tcp(_)) && !wire.is_sending() {
+            // It ends by being closed.
+            return Poll::Ready(());
+        }
         if !shut {
             if std::task::ready!(Pin::new(&mut *io).poll_shutdown(cx)).is_err() {
                 return Poll::Ready(());

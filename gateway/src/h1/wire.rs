@@ -63,7 +63,6 @@ struct Incoming {
 }
 
 /// What comes next on a connection.
-#[expect(clippy::large_enum_variant, reason = "one at a time, and nearly always the large one")]
 pub(crate) enum Next {
     /// A request.
     Request(Head),

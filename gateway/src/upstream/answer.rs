@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use http::Response;
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
 
 use super::{answered::Answered, pool::Lease};
+use crate::upload::RequestBody;
 
 /// The most bytes of an answer that nobody wants that are read, so that its connection can be kept, and for how long.
 const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
@@ -16,12 +17,14 @@ const UNWANTED_WAIT: Duration = Duration::from_secs(2);
 pub(crate) struct Answer {
     pub(crate) response: Response<Answered>,
     pub(crate) lease: Lease,
+    /// The request, where such an answer is one after which it may be sent again.
+    pub(super) request: Option<Box<Request<RequestBody>>>,
 }
 
 impl Answer {
     /// Reads a small body to its end, so that the connection can be used again, and closes that of a larger one.
     pub(crate) fn throw_away(self) {
-        let Self { response, lease } = self;
+        let Self { response, lease, .. } = self;
         let mut body = response.into_body();
         if body.is_end_stream() {
             return;

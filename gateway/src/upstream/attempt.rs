@@ -5,13 +5,13 @@ use std::{rc::Rc, time::Duration};
 use http::{Request, Response, StatusCode};
 
 use super::{
-    Answer,
+    Answer, Times,
     answered::Answered,
     breaker,
     http2::{self, Undone},
     pool::{Lease, Pool, Wire},
     replay::Replay,
-    retry::{Kept, Why},
+    retry::{self, Kept, Why},
     shared::{self, Slot},
 };
 use crate::{
@@ -35,8 +35,10 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// An attempt that came to nothing.
 pub(super) struct Failed {
     pub(super) fault: Fault,
-    /// The request, if no byte of it was sent.
-    pub(super) unsent: Option<Request<RequestBody>>,
+    /// The request, as far as it is still there.
+    pub(super) request: Option<Box<Request<RequestBody>>>,
+    /// Whether no byte of it was sent, so that it is whole.
+    pub(super) unsent: bool,
     /// Why.
     pub(super) why: Why,
     /// Whether the connection had been used before: it may just have been closed for being idle.
@@ -44,9 +46,19 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    /// The request may have been sent.
-    fn sent(fault: Fault, why: Why) -> Self {
-        Self { fault, unsent: None, why, reused: false }
+    /// It is not to be sent again.
+    fn for_good(fault: Fault, why: Why) -> Self {
+        Self { fault, request: None, unsent: false, why, reused: false }
+    }
+
+    /// It may be sent again: for the first time, or as far as its body is kept.
+    fn with(fault: Fault, why: Why, request: Box<Request<RequestBody>>, unsent: bool) -> Self {
+        Self { fault, request: Some(request), unsent, why, reused: false }
+    }
+
+    /// It may be that a connection that was not new ended for being idle.
+    fn on(self, reused: bool) -> Self {
+        Self { reused: reused && self.why == Why::Reset, ..self }
     }
 }
 
@@ -56,31 +68,45 @@ pub(super) async fn attempt(
     upstream: &CompiledUpstream,
     target: &Endpoint,
     connection: &Connection,
-    request: Request<RequestBody>,
+    times: Times,
+    request: Box<Request<RequestBody>>,
     fresh: bool,
 ) -> Result<Answer, Failed> {
+    let end_ms = times.attempt.map(|limit| timer::now_ms().saturating_add(timer::millis(limit)));
     let pool = worker.pools.of(target.state.id, upstream.transport.id);
     let whose = upstream.transport.whose(request.headers(), connection);
     let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
     let obtained = match (upstream.transport.protocols, is_upgrade) {
         (Protocols::Http1, _) | (Protocols::Both, true) => {
-            breaker::obtain(worker, upstream, target, &pool, whose, fresh).await
+            let idle = if fresh { None } else { pool.take(whose.as_deref()) };
+            match idle {
+                Some(link) => Some(Ok((Wire::Own(link), true))),
+                None => {
+                    let obtaining = Box::pin(breaker::obtain(worker, upstream, target, &pool, whose, fresh));
+                    worker.deadlines.until(end_ms, obtaining).await
+                }
+            }
         }
-        (Protocols::Http2, true) => return Err(Failed::sent(Fault::NO_UPGRADE, Why::Client)),
-        (_, false) => Box::pin(shared::obtain(worker, upstream, target, &pool, whose, fresh)).await,
+        (Protocols::Http2, true) => return Err(Failed::for_good(Fault::NO_UPGRADE, Why::Client)),
+        (_, false) => {
+            let obtaining = Box::pin(shared::obtain(worker, upstream, target, &pool, whose, fresh));
+            worker.deadlines.until(end_ms, obtaining).await
+        }
     };
     match obtained {
-        Err(why) => {
+        None => Err(Failed::with(Fault::TIMEOUT, Why::Connect, request, true)),
+        Some(Err(why)) => {
             let fault = if why == Why::Overflow { Fault::OVERFLOW } else { Fault::BAD_GATEWAY };
-            Err(Failed { fault, unsent: Some(request), why, reused: false })
+            Err(Failed::with(fault, why, request, true))
         }
-        Ok((Wire::Own(link), reused)) => {
-            let sending = own(worker, upstream, target, connection, Exchange::new(link, request), pool);
-            sending.await.map_err(|failed| Failed { reused: reused && failed.why == Why::Reset, ..failed })
+        Some(Ok((Wire::Own(link), reused))) => {
+            let exchange = Exchange::new(link, request);
+            let sending = own(worker, upstream, target, connection, end_ms, exchange, pool);
+            sending.await.map_err(|failed| failed.on(reused))
         }
-        Ok((Wire::Shared(slot), reused)) => {
-            let sending = Box::pin(on_shared(worker, upstream, target, connection, slot, request));
-            sending.await.map_err(|failed| Failed { reused: reused && failed.why == Why::Reset, ..failed })
+        Some(Ok((Wire::Shared(slot), reused))) => {
+            let sending = Box::pin(on_shared(worker, upstream, target, connection, end_ms, slot, request));
+            sending.await.map_err(|failed| failed.on(reused))
         }
     }
 }
@@ -91,6 +117,7 @@ async fn own(
     upstream: &CompiledUpstream,
     target: &Endpoint,
     connection: &Connection,
+    end_ms: Option<u64>,
     mut exchange: Box<Exchange>,
     pool: Rc<Pool>,
 ) -> Result<Answer, Failed> {
@@ -99,12 +126,15 @@ async fn own(
     let mut wait = limit;
     let answered = loop {
         let heading = std::future::poll_fn(|cx| exchange.poll_head(bytes_max, cx));
-        if let Some(answered) = worker.deadlines.within(wait, heading).await {
+        if let Some(answered) = worker.deadlines.until(Some(next(wait, end_ms)), heading).await {
             break answered;
         }
-        match left(limit, upload.as_deref(), |_| exchange.held_since_ms()) {
-            Some(left) => wait = left,
-            None => return Err(Failed::sent(Fault::TIMEOUT, Why::Timeout)),
+        match left(limit, end_ms, upload.as_deref(), |_| exchange.held_since_ms()) {
+            Ok(left) => wait = left,
+            Err(why) => {
+                let (request, unsent) = exchange.into_request();
+                return Err(Failed::with(Fault::TIMEOUT, why, request, unsent));
+            }
         }
     };
     match answered {
@@ -112,18 +142,20 @@ async fn own(
             if parts.status == StatusCode::SWITCHING_PROTOCOLS
                 && !exchange.request().headers().contains_key(http::header::UPGRADE) =>
         {
-            Err(Failed::sent(Fault::BAD_GATEWAY, Why::Nonsense))
+            Err(Failed::for_good(Fault::BAD_GATEWAY, Why::Nonsense))
         }
         Ok(Head { parts, decoder, keep_alive }) => {
+            let request = upstream.retry.takes_answer(parts.status).then(|| exchange.take_head());
             let body = ResponseBytes::new(exchange, decoder, keep_alive, pool);
             let response = Response::from_parts(parts, Answered::Own(body));
-            Ok(Answer { response, lease: Lease::default() })
+            Ok(Answer { response, lease: Lease::default(), request })
         }
         Err(Broken::Request(_)) => Err(broke_off(worker, connection, upload.as_deref())),
         Err(error) => {
             tracing::debug!(upstream = %upstream.name, target = %target.label, %error, "an attempt failed");
             let why = if matches!(error, Broken::Bad(_)) { Why::Nonsense } else { Why::Reset };
-            Err(Failed { fault: Fault::BAD_GATEWAY, unsent: exchange.into_unsent(), why, reused: false })
+            let (request, unsent) = exchange.into_request();
+            Err(Failed::with(Fault::BAD_GATEWAY, why, request, unsent))
         }
     }
 }
@@ -134,76 +166,79 @@ async fn on_shared(
     upstream: &CompiledUpstream,
     target: &Endpoint,
     connection: &Connection,
+    end_ms: Option<u64>,
     slot: Slot,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
 ) -> Result<Answer, Failed> {
     let limit = upstream.spec.timeout.response;
     let upload = request.body().progress();
+    // It is handed over, and may be wanted again.
+    let head = retry::bare(&request);
     let kept = keep(worker, &mut request);
     upload.iter().for_each(|upload| upload.offered());
     http2::to_http2(&mut request, upstream.transport.tls.is_some());
-    let mut sending = std::pin::pin!(slot.send(request));
+    let mut sending = std::pin::pin!(slot.send(*request));
     let mut wait = limit;
     let sent = loop {
-        if let Some(sent) = worker.deadlines.within(wait, sending.as_mut()).await {
+        if let Some(sent) = worker.deadlines.until(Some(next(wait, end_ms)), sending.as_mut()).await {
             break sent;
         }
-        match left(limit, upload.as_deref(), Progress::untaken_since_ms) {
-            Some(left) => wait = left,
-            None => {
+        match left(limit, end_ms, upload.as_deref(), Progress::untaken_since_ms) {
+            Ok(left) => wait = left,
+            Err(why) => {
                 slot.was_late();
-                return Err(Failed::sent(Fault::TIMEOUT, Why::Timeout));
+                return Err(Failed::with(Fault::TIMEOUT, why, head, false));
             }
         }
     };
     let mut error = match sent {
         Ok(response) => {
             slot.answered();
-            kept.into_iter().for_each(|kept| worker.spares.give(kept.spare));
             if response.status() == StatusCode::SWITCHING_PROTOCOLS
                 || headers::badly_framed(response.headers())
             {
-                return Err(Failed::sent(Fault::BAD_GATEWAY, Why::Nonsense));
+                return Err(Failed::for_good(Fault::BAD_GATEWAY, Why::Nonsense));
             }
             let lease = Lease { slot: Some(slot), ..Lease::default() };
-            return Ok(Answer { response: response.map(Answered::Shared), lease });
+            let request = upstream.retry.takes_answer(response.status()).then_some(head);
+            return Ok(Answer { response: response.map(Answered::Shared), lease, request });
         }
         Err(error) => error,
     };
-    let mut unsent = error.take_message();
+    let mut unsent = error.take_message().map(Box::new);
     let error = error.into_error();
-    unsent.iter_mut().for_each(http2::to_http1);
+    unsent.iter_mut().for_each(|request| http2::to_http1(request));
     let undone = http2::undone(&error);
     if undone == Some(Undone::GoneAway) {
         slot.retire();
     }
-    if undone.is_some() {
-        unsent = unsent.or_else(|| kept.as_ref()?.request());
+    if undone.is_some() && unsent.is_none() {
+        unsent = kept.and_then(|kept| kept.again(retry::bare(&head)));
     }
-    kept.into_iter().for_each(|kept| worker.spares.give(kept.spare));
     let is_the_clients = error.is_user() || upload.as_ref().is_some_and(|upload| upload.broke_off());
     if unsent.is_none() && is_the_clients {
         return Err(broke_off(worker, connection, upload.as_deref()));
     }
     tracing::debug!(upstream = %upstream.name, target = %target.label, %error, "an attempt failed");
-    Err(Failed { fault: Fault::BAD_GATEWAY, unsent, why: Why::Reset, reused: false })
+    let is_unsent = unsent.is_some();
+    Err(Failed::with(Fault::BAD_GATEWAY, Why::Reset, unsent.unwrap_or(head), is_unsent))
 }
 
-/// What is kept of a request that its target may refuse, whatever it is (RFC 9113, section 8.7): its head, and the beginning of a
-/// body that is not kept already.
+/// What is kept of the body of a request that its target may refuse, whatever it is (RFC 9113, section 8.7): its beginning, if it is
+/// not kept already.
 fn keep(worker: &Worker, request: &mut Request<RequestBody>) -> Option<Kept> {
     let replay = match std::mem::replace(request.body_mut(), RequestBody::Empty) {
-        RequestBody::Empty => None,
+        RequestBody::Empty => return Some(Kept::Empty),
         kept @ RequestBody::Kept(_) => {
             *request.body_mut() = kept;
             return None;
         }
-        body => Some(Replay::of(body, BODY_BYTES_MAX, &worker.kept_bytes)),
+        body => Replay::of(body, BODY_BYTES_MAX, &worker.kept_bytes),
     };
-    if let Some(body) = replay.as_ref().and_then(|replay| replay.clone().again()) {
+    if let Some(body) = replay.clone().again() {
         *request.body_mut() = body;
     }
-    Some(Kept { spare: worker.spares.of(request), replay })
+    Some(Kept::Body(replay))
 }
 
 /// The client's body is at fault.
@@ -215,23 +250,32 @@ fn broke_off(worker: &Worker, connection: &Connection, upload: Option<&Progress>
     let is_framed_badly = connection.watch.refused().is_some();
     let detail = if is_framed_badly { "The body is framed badly" } else { "The body broke off" };
     let fault = exceeded.map_or_else(|| Fault::bad_request(detail), Fault::body_too_large);
-    Failed::sent(fault, Why::Client)
+    Failed::for_good(fault, Why::Client)
 }
 
-/// How much of the target's time to answer is left; none if it is over. It runs from the request's last byte, or while the
-/// target takes nothing of what there is, which is told by `untaken_since_ms`.
+/// When to look again: after so long, or when the attempt's time is over.
+fn next(wait: Duration, end_ms: Option<u64>) -> u64 {
+    let at_ms = timer::now_ms().saturating_add(timer::millis(wait));
+    end_ms.map_or(at_ms, |end_ms| at_ms.min(end_ms))
+}
+
+/// How much of the target's time to answer is left, or whose fault it is that there is none. It runs from the request's last byte, or
+/// while the target takes nothing of what there is, which is told by `untaken_since_ms`; the attempt's runs in any case.
 fn left(
     limit: Duration,
+    end_ms: Option<u64>,
     upload: Option<&Progress>,
     untaken_since_ms: impl FnOnce(&Progress) -> u64,
-) -> Option<Duration> {
-    let upload = upload?;
+) -> Result<Duration, Why> {
+    let is_over = end_ms.is_some_and(|end_ms| timer::now_ms() >= end_ms);
+    let Some(upload) = upload else { return Err(Why::Timeout) };
     let since = match (upload.ended_at_ms(), untaken_since_ms(upload)) {
         (Some(ended), _) => ended,
+        (None, 0) if is_over => return Err(Why::Client),
         // The client's turn.
-        (None, 0) => return Some(limit),
+        (None, 0) => return Ok(limit),
         (None, since) => since,
     };
     let passed = Duration::from_millis(timer::now_ms().saturating_sub(since));
-    limit.checked_sub(passed).filter(|left| !left.is_zero())
+    limit.checked_sub(passed).filter(|left| !is_over && !left.is_zero()).ok_or(Why::Timeout)
 }

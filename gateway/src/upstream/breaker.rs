@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    pin::pin,
     rc::Rc,
     sync::{
         Arc,
@@ -151,12 +152,12 @@ impl Connections {
         let pools = all.map(|one| worker.pools.of(one.state.id, upstream.transport.id));
         drop(pools.filter_map(|pool| pool.take(None)).next());
         let waiting = self.wait(pool, idle);
-        let had = worker.deadlines.within(upstream.spec.timeout.connect, waiting).await;
+        let had = worker.deadlines.within(upstream.spec.timeout.connect, pin!(waiting)).await;
         had.flatten().ok_or(Why::Overflow)
     }
 
     async fn wait(self: &Arc<Self>, pool: &Pool, idle: Option<Option<&Whose>>) -> Option<Had> {
-        let mut place = std::pin::pin!(self.free.clone().acquire_owned());
+        let mut place = pin!(self.free.clone().acquire_owned());
         loop {
             tokio::select! {
                 biased;

@@ -7,7 +7,6 @@ use http::{
     HeaderValue, Request, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use http_body::Body;
 use hyper::client::conn::http2 as client;
 
 use crate::{settings::Limits, upload::RequestBody};
@@ -22,7 +21,6 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * 128;
 const SEND_BYTES_MAX: usize = 256 * 1024;
 
 const TE: HeaderValue = HeaderValue::from_static("te");
-const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Has hyper's tasks run on their worker's thread.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +52,6 @@ pub(crate) fn builder(limits: &Limits) -> client::Builder<Local> {
 pub(super) fn to_http2(request: &mut Request<RequestBody>, secure: bool) {
     let headers = request.headers_mut();
     headers.remove(header::CONNECTION);
-    headers.remove(header::TRANSFER_ENCODING);
     let host = headers.remove(header::HOST);
     // Without one hyper says a scheme by itself.
     let Some(authority) = host.and_then(|host| Authority::try_from(host.as_bytes()).ok()) else { return };
@@ -74,14 +71,10 @@ pub(super) fn to_http1(request: &mut Request<RequestBody>) {
     parts.scheme = None;
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     *request.version_mut() = Version::HTTP_11;
-    let chunked = !request.body().is_end_stream() && !request.headers().contains_key(header::CONTENT_LENGTH);
     let headers = request.headers_mut();
     headers.insert(header::HOST, host.unwrap_or(HeaderValue::from_static("")));
     if headers.contains_key(header::TE) {
         headers.insert(header::CONNECTION, TE);
-    }
-    if chunked {
-        headers.insert(header::TRANSFER_ENCODING, CHUNKED);
     }
 }
 

@@ -7,7 +7,7 @@ use http_body::Body;
 use model::route::{Mirror, RouteTimeout};
 use smallvec::SmallVec;
 
-use super::{Times, enter, figures, forward, replay::Replay, spare::Spare};
+use super::{Times, enter, figures, forward, replay::Replay, retry};
 use crate::{
     access::Note,
     chance,
@@ -48,7 +48,8 @@ impl Drop for Counted {
 /// The copies of one request.
 pub(crate) struct Copies {
     to: SmallVec<[Arc<CompiledUpstream>; 1]>,
-    spare: Spare,
+    /// Without its body.
+    request: Box<Request<RequestBody>>,
     body: Option<Rc<Replay>>,
 }
 
@@ -59,14 +60,17 @@ impl Copies {
         plan: &Plan,
         mirrors: &[Mirror],
         request: &mut Request<RequestBody>,
-    ) -> Option<Self> {
+    ) -> Option<Box<Self>> {
+        if mirrors.is_empty() {
+            return None;
+        }
         let is_drawn = |mirror: &&Mirror| chance::below(100) < u64::from(mirror.percent);
         let drawn = mirrors.iter().filter(is_drawn);
         let to: SmallVec<_> = drawn.filter_map(|mirror| plan.upstream(&mirror.upstream).cloned()).collect();
         if to.is_empty() || request.headers().contains_key(header::UPGRADE) {
             return None;
         }
-        let spare = worker.spares.of(request);
+        let copy = retry::bare(request);
         let has_body = !matches!(request.body(), RequestBody::Empty);
         let body = has_body.then(|| {
             let body = std::mem::replace(request.body_mut(), RequestBody::Empty);
@@ -77,7 +81,7 @@ impl Copies {
         if let Some(body) = body.clone().and_then(Replay::again) {
             *request.body_mut() = body;
         }
-        Some(Self { to, spare, body })
+        Some(Box::new(Self { to, request: copy, body }))
     }
 
     /// Whether they need not wait for the request's body.
@@ -89,18 +93,17 @@ impl Copies {
     pub(crate) fn send(self, worker: &Rc<Worker>, connection: &Rc<Connection>) {
         let body = self.body.as_ref().map(|body| body.copy());
         for upstream in self.to {
-            let request = match &body {
-                None => self.spare.request(),
-                Some(Some(bytes)) => self.spare.request().map(|mut request| {
-                    *request.body_mut() = RequestBody::Full(Some(bytes.clone()));
-                    request
-                }),
+            let body = match &body {
+                None => Some(RequestBody::Empty),
+                Some(Some(bytes)) => Some(RequestBody::Full(Some(bytes.clone()))),
                 Some(None) => None,
             };
-            let Some((request, counted)) = request.zip(worker.mirrors.enter()) else {
+            let Some((body, counted)) = body.zip(worker.mirrors.enter()) else {
                 figures(worker, &upstream).mirrors_dropped.add(1);
                 continue;
             };
+            let mut request = retry::bare(&self.request);
+            *request.body_mut() = body;
             figures(worker, &upstream).mirrors.add(1);
             let (worker, connection) = (worker.clone(), connection.clone());
             tokio::task::spawn_local(async move {
@@ -115,6 +118,5 @@ impl Copies {
                 }
             });
         }
-        worker.spares.give(self.spare);
     }
 }

@@ -1,6 +1,6 @@
 //! The wait for the first answer to the names of an upstream's targets.
 
-use std::{rc::Rc, sync::Arc};
+use std::{pin::pin, rc::Rc, sync::Arc};
 
 use crate::{plan::CompiledUpstream, worker::Worker};
 
@@ -9,7 +9,7 @@ use crate::{plan::CompiledUpstream, worker::Worker};
 pub(crate) async fn resolved(worker: &Rc<Worker>, upstream: Arc<CompiledUpstream>) -> Arc<CompiledUpstream> {
     let waiting = async {
         loop {
-            let mut told = std::pin::pin!(upstream.state.resolved.notified());
+            let mut told = pin!(upstream.state.resolved.notified());
             // Before the look at the Plan, so that nothing happens between the two.
             told.as_mut().enable();
             match worker.plan().upstream(&upstream.name) {
@@ -19,6 +19,6 @@ pub(crate) async fn resolved(worker: &Rc<Worker>, upstream: Arc<CompiledUpstream
             told.await;
         }
     };
-    let newest = worker.deadlines.within(upstream.spec.timeout.connect, waiting).await;
+    let newest = worker.deadlines.within(upstream.spec.timeout.connect, pin!(waiting)).await;
     newest.flatten().unwrap_or(upstream)
 }

@@ -8,7 +8,7 @@ use std::{
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use model::upstream::{Backoff, Condition, Retry};
 
-use super::{replay::Replay, spare::Spare};
+use super::replay::Replay;
 use crate::{chance, upload::RequestBody};
 
 /// What can go wrong with an attempt, of which an upstream names some.
@@ -123,29 +123,40 @@ impl Why {
     }
 }
 
-/// What is kept of a request that may be sent again.
-pub(crate) struct Kept {
-    pub(crate) spare: Spare,
-    /// Of a body that is kept.
-    pub(crate) replay: Option<Rc<Replay>>,
+/// What there is of the body of a request that may be sent again.
+pub(crate) enum Kept {
+    /// It has none.
+    Empty,
+    /// What has come of it.
+    Body(Rc<Replay>),
 }
 
 impl Kept {
-    /// The request once more; none if its body is not there from its beginning any more.
-    pub(crate) fn request(&self) -> Option<Request<RequestBody>> {
-        let body = match &self.replay {
-            Some(replay) => replay.clone().again()?,
-            None => RequestBody::Empty,
+    /// The request with its body from the beginning; none if that is not there any more.
+    pub(crate) fn again(&self, mut request: Box<Request<RequestBody>>) -> Option<Box<Request<RequestBody>>> {
+        *request.body_mut() = match self {
+            Self::Empty => RequestBody::Empty,
+            Self::Body(replay) => replay.clone().again()?,
         };
-        let mut request = self.spare.request()?;
-        *request.body_mut() = body;
         Some(request)
     }
 
-    /// Whether there is a request once more.
+    /// Whether the body is there from its beginning.
     pub(crate) fn is_whole(&self) -> bool {
-        self.replay.as_ref().is_none_or(|replay| replay.is_whole())
+        match self {
+            Self::Empty => true,
+            Self::Body(replay) => replay.is_whole(),
+        }
     }
+}
+
+/// The request without its body.
+pub(crate) fn bare(request: &Request<RequestBody>) -> Box<Request<RequestBody>> {
+    let mut bare = Box::new(Request::new(RequestBody::Empty));
+    bare.method_mut().clone_from(request.method());
+    bare.uri_mut().clone_from(request.uri());
+    bare.headers_mut().clone_from(request.headers());
+    bare
 }
 
 /// How long to wait before the retry of this number, from 0: by chance up to a bound that doubles.

@@ -208,13 +208,13 @@ fn a_request_costs_what_is_said_or_told() {
     let mut response = HeaderMap::new();
     response.insert("x-cost", "7".parse().unwrap());
     response.insert("ratelimit", "\"theirs\";r=1".parse().unwrap());
-    let after = node.ask(&*told, |_| ()).after;
+    let mut after = node.ask(&*told, |_| ()).after;
     after.tell(&mut response, node.rates(), || node.now_us);
     assert!(!response.contains_key("x-cost"), "it is the gateway's own business");
     assert_eq!(response["ratelimit"], r#""p";r=9;t=60"#);
     assert!(node.ask(&*told, |_| ()).header("ratelimit").contains("r=2;"));
     response.insert("x-cost", "0".parse().unwrap());
-    let after = node.ask(&*told, |_| ()).after;
+    let mut after = node.ask(&*told, |_| ()).after;
     after.tell(&mut response, node.rates(), || node.now_us);
     assert!(node.ask(&*told, |_| ()).header("ratelimit").contains("r=1;"), "the one before cost nothing");
 }

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Limited};
 use model::upstream::{Active, GrpcCheck, HttpCheck};
 
 use super::super::{
+    Times,
     answered::Answered,
     attempt::attempt,
     connect::{Offer, connect},
@@ -73,10 +74,10 @@ async fn answered(
     connection: &Connection,
     upstream: &CompiledUpstream,
     target: &Endpoint,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     judge: impl AsyncFnOnce(Response<Answered>) -> Result<(), Ill>,
 ) -> Result<(), Option<Ill>> {
-    let attempted = attempt(worker, upstream, target, connection, request, true).await;
+    let attempted = attempt(worker, upstream, target, connection, Times::default(), request, true).await;
     let answer = attempted.map_err(|failed| ill(failed.why))?;
     let judged = judge(answer.response).await;
     // Each check is by a connection of its own, so that it is known whether the target takes one.
@@ -102,8 +103,8 @@ fn host(target: &Endpoint, told: &str) -> HeaderValue {
     HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn http(check: &HttpCheck, target: &Endpoint) -> Request<RequestBody> {
-    let mut request = Request::new(RequestBody::Empty);
+fn http(check: &HttpCheck, target: &Endpoint) -> Box<Request<RequestBody>> {
+    let mut request = Box::new(Request::new(RequestBody::Empty));
     if check.method == "HEAD" {
         *request.method_mut() = http::Method::HEAD;
     }
@@ -123,7 +124,7 @@ fn well(check: &HttpCheck, status: u16) -> Result<(), Ill> {
 }
 
 /// A `HealthCheckRequest` (grpc/doc/health-checking.md): the service is field 1, a string.
-fn grpc(check: &GrpcCheck, target: &Endpoint) -> Request<RequestBody> {
+fn grpc(check: &GrpcCheck, target: &Endpoint) -> Box<Request<RequestBody>> {
     let service = check.service.as_bytes();
     let mut message = BytesMut::new();
     if let (false, Ok(length)) = (service.is_empty(), u8::try_from(service.len())) {
@@ -140,7 +141,7 @@ fn grpc(check: &GrpcCheck, target: &Endpoint) -> Request<RequestBody> {
     body.put_u8(0);
     body.put_u32(u32::try_from(message.len()).unwrap_or_default());
     body.put(message);
-    let mut request = Request::new(RequestBody::Full(Some(body.freeze())));
+    let mut request = Box::new(Request::new(RequestBody::Full(Some(body.freeze()))));
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = http::Uri::from_static(GRPC_PATH);
     request.headers_mut().insert(header::HOST, host(target, ""));
