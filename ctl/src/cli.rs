@@ -8,7 +8,8 @@ use crate::{
     client::Client,
     command::{
         apply, certificate, cluster, consumer::ConsumerSpec, context, export, group::GroupSpec, key, limits,
-        object::Verbs, plan, policy::PolicySpec, route, targets, token, upstream::UpstreamSpec, usage,
+        object::Verbs, plan, policy::PolicySpec, route, targets, tcp_route, token, upstream::UpstreamSpec,
+        usage,
     },
     context::{Context, Contexts},
     failure::Failure,
@@ -60,6 +61,9 @@ enum Command {
     /// Which requests are taken, and where they go.
     #[command(subcommand)]
     Route(route::Command),
+    /// Which connections go through as they come, and where to.
+    #[command(subcommand)]
+    TcpRoute(tcp_route::Command),
     /// Pools of targets.
     #[command(subcommand)]
     Upstream(Verbs<UpstreamSpec>),
@@ -114,6 +118,7 @@ impl Cli {
         let global = &self.global;
         match self.command {
             Command::Route(command) => command.run(global).await,
+            Command::TcpRoute(command) => command.run(global).await,
             Command::Upstream(verb) => verb.run(global).await,
             Command::Consumer(verb) => verb.run(global).await,
             Command::Policy(verb) => verb.run(global).await,
@@ -203,6 +208,8 @@ mod tests {
             "key issue --consumer acme --ttl 30d",
             "certificate add shop --chain shop.pem --key shop.key --default --wait all",
             "certificate expiry",
+            "tcp-route add db --listener postgres --to 10.0.1.11:5432 --idle-timeout 2h",
+            "tcp-route explain db.example --listener proxy-tls",
             "apply -f - --prune --dry-run --wait all",
             "cluster join 10.0.0.1:7081 --token gwj1.a.b.c.d",
             "cluster token create --ttl 1h --uses 2",

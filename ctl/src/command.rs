@@ -15,6 +15,7 @@ pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod route;
 pub(crate) mod targets;
+pub(crate) mod tcp_route;
 pub(crate) mod token;
 pub(crate) mod upstream;
 pub(crate) mod usage;

@@ -1,8 +1,9 @@
-//! The access log: a line a request. A worker writes its lines into a buffer of its own, and hands that to
+//! The access log: a line a request, and one for each connection that goes through. A worker writes its lines into a buffer of its own, and hands that to
 //! one thread that writes them out; where that thread falls behind, lines are dropped and counted, and no
 //! request waits.
 
 mod line;
+mod passage;
 mod writer;
 
 use std::{
@@ -20,6 +21,7 @@ use model::Name;
 use self::line::Line;
 use crate::{metrics::Metrics, upload::Progress};
 
+pub(crate) use passage::PassageLine;
 pub(crate) use writer::start;
 
 /// A worker's buffer is handed on once it has so many bytes, and at each tick.
@@ -69,16 +71,22 @@ impl Log {
 
     /// Writes the line of a request that has ended.
     pub(crate) fn write(&self, entry: &Entry, status: StatusCode, bytes_out: u64, duration: Duration) {
+        let line = Line::of(entry, SystemTime::now(), status, bytes_out, duration);
+        self.put(|json, buffer| if json { line.json(buffer) } else { line.text(buffer) });
+    }
+
+    /// Writes the line of a connection that went through and has ended.
+    pub(crate) fn write_passage(&self, line: &PassageLine<'_>) {
+        let now = SystemTime::now();
+        self.put(|json, buffer| if json { line.json(now, buffer) } else { line.text(now, buffer) });
+    }
+
+    fn put(&self, line: impl FnOnce(bool, &mut Vec<u8>)) {
         let mut buffer = self.buffer.borrow_mut();
         if buffer.capacity() == 0 {
             buffer.reserve(BUFFER_BYTES);
         }
-        let line = Line::of(entry, SystemTime::now(), status, bytes_out, duration);
-        if self.json {
-            line.json(&mut buffer)
-        } else {
-            line.text(&mut buffer)
-        }
+        line(self.json, &mut buffer);
         self.count.set(self.count.get() + 1);
         let full = buffer.len() >= BUFFER_BYTES;
         drop(buffer);

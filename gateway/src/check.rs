@@ -48,6 +48,11 @@ pub fn check(config: &Config, change: &Change) -> Vec<Violation> {
                     violations.extend(more);
                 }
             }
+            Kind::TcpRoute => {
+                if let Some(entry) = after.tcp_routes.get(name) {
+                    violations.extend(install::missing_upstreams(name, &entry.spec, &after));
+                }
+            }
             Kind::Consumer => {}
         }
     }

@@ -26,7 +26,7 @@ use crate::{
     settings::{Limit, Limits},
     streams::Streams,
     timer,
-    tls::{self, ClientCertificate, Proved, certificates::Certificates},
+    tls::{self, Begun, ClientCertificate, Proved, certificates::Certificates},
     watched::Watched,
     worker::Worker,
 };
@@ -390,8 +390,20 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, connection: Rc<
 
 /// Serves the connection to its end, over TLS.
 pub(crate) async fn serve_tls(worker: Rc<Worker>, stream: TcpStream, connection: Rc<Connection>) {
+    let begun = Begun::Not(Watched::new(stream, connection.watch.clone()));
+    let limit = worker.settings.limits.handshake_timeout;
+    serve_begun(worker, begun, limit, connection).await;
+}
+
+/// The same, with a handshake that may have begun and has so much time left.
+pub(crate) async fn serve_begun(
+    worker: Rc<Worker>,
+    begun: Begun,
+    left: Duration,
+    connection: Rc<Connection>,
+) {
     // What a handshake needs is given back after it.
-    let accepted = Box::pin(tls::accept(&worker, stream, &connection)).await;
+    let accepted = Box::pin(tls::accept(&worker, begun, left, &connection)).await;
     match accepted {
         Some(accepted) if accepted.http2 => {
             Box::pin(http2::serve(&worker, accepted.stream, &connection)).await;

@@ -41,6 +41,7 @@ impl Plan {
             host: String::new(),
             path: String::new(),
             refused: None,
+            tcp_route: None,
             route: None,
             policies: Vec::new(),
             action: None,
@@ -61,6 +62,10 @@ impl Plan {
             explanation.action = Some(matched.route.action.in_words());
         }
         explanation.candidates = self.candidates(&head);
+        if request.url.starts_with("https://") {
+            let through = self.tcp.of_tls(Some(host), &self.certificates);
+            explanation.tcp_route = through.map(|route| route.name.clone());
+        }
         explanation.host.clone_from(host);
         explanation.path.clone_from(path);
         explanation

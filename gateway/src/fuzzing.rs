@@ -145,3 +145,11 @@ pub fn proxy_header(bytes: &[u8], taken: ProxyProtocol) -> ProxyHeader {
         Err(_) => ProxyHeader::None,
     }
 }
+
+/// The host that a client's stream names in its ClientHello, or in a word why there is none, and how many bytes of it were read.
+#[must_use]
+pub fn client_hello<'p>(
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> (Result<Option<String>, &'static str>, usize) {
+    crate::tcp::hello::found(pieces)
+}

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use model::{
     Config, Name, Revision,
-    api::{ExplainRequest, Explanation, TargetsHealth},
+    api::{ExplainRequest, Explanation, TargetsHealth, TcpExplainRequest, TcpExplanation},
+    tcp_route::PROXY_TLS,
 };
 use prometheus::{
     IntCounter,
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     error::Error,
-    metrics::{CertificateEnds, Collected, Metrics, PolicyFigures, UpstreamFigures},
+    metrics::{CertificateEnds, Collected, Metrics, PolicyFigures, TcpRouteFigures, UpstreamFigures},
     names::{self, Names},
     plan::{Plan, Surroundings},
     server::Server,
@@ -54,7 +55,10 @@ impl Gateway {
         let others = Arc::<Metrics>::default();
         let (names, asked) = Names::new();
         let changes = names.changes();
-        let around = Surroundings::new(names.clone(), settings.zone.clone());
+        let mut around = Surroundings::new(names.clone(), settings.zone.clone());
+        let tls = settings.listen_tls.map(|_| PROXY_TLS.to_owned());
+        let listeners = settings.listen_tcp.iter().map(|(name, _)| name.to_string()).chain(tls);
+        around.listeners = Some(Arc::new(listeners.collect()));
         let beginning = Plan::beginning(Tickets::new(settings.tls_tickets), around);
         let (publish, installed) = watch::channel(Installed { revision: beginning.revision(), error: None });
         let plan = Arc::new(ArcSwap::from_pointee(beginning));
@@ -70,6 +74,7 @@ impl Gateway {
         registry.register(Box::new(PolicyFigures::new(plan.clone())?))?;
         registry.register(Box::new(UpstreamFigures::new(plan.clone())?))?;
         registry.register(Box::new(CertificateEnds::new(plan.clone())?))?;
+        registry.register(Box::new(TcpRouteFigures::new(plan.clone())?))?;
         spawn_installer(plan.clone(), config, changes, publish, failures, ended)?;
         Ok(Self { server, plan, installed, _installer: installer })
     }
@@ -84,6 +89,11 @@ impl Gateway {
         self.server.address_tls()
     }
 
+    /// Where it listens for TCP routes alone, by name.
+    pub fn addresses_tcp(&self) -> &[(Name, SocketAddr)] {
+        self.server.addresses_tcp()
+    }
+
     /// What it obeys, as that changes.
     pub fn installed(&self) -> watch::Receiver<Installed> {
         self.installed.clone()
@@ -92,6 +102,11 @@ impl Gateway {
     /// Which route would take a request, and why not the others.
     pub fn explain(&self, request: &ExplainRequest) -> Explanation {
         self.plan.load().explain(request)
+    }
+
+    /// Which TCP route would take a connection, and why not the others.
+    pub fn explain_tcp(&self, request: &TcpExplainRequest) -> TcpExplanation {
+        self.plan.load().explain_tcp(request)
     }
 
     /// Which targets get traffic, of this upstream or of all, and why the others don't.

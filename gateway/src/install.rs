@@ -7,7 +7,7 @@ use imbl::{OrdMap, ordmap::DiffItem};
 use model::{Code, Config, Entry, Name, Violation};
 
 use crate::{
-    plan::{CompiledRoute, CompiledUpstream, Digest, Plan},
+    plan::{CompiledRoute, CompiledUpstream, Digest, Plan, tcp::CompiledTcpRoute},
     policy::Grouped,
     tls,
     violations::Violations,
@@ -98,6 +98,7 @@ impl Plan {
         if lost || retyped {
             next.install_dependents(config, &mut violations);
         }
+        next.install_tcp_routes(config, lost, &mut violations);
         next.install_keys(config, &mut violations);
         if violations.len() > 0 {
             return Err(CompileError { revision: config.revision, violations: violations.into_vec() });
@@ -255,6 +256,30 @@ impl Plan {
         }
     }
 
+    /// Puts in what TCP routes are others than before, and looks for upstreams of the rest if any is lost.
+    fn install_tcp_routes(&mut self, config: &Config, lost: bool, violations: &mut Violations) {
+        let old = self.config.tcp_routes.clone();
+        for item in diff(&old, &config.tcp_routes) {
+            match item {
+                Diff::Gone(name, _) => self.tcp.remove(name),
+                Diff::Here(name, _, entry) => {
+                    violations.extend(missing_upstreams(name, &entry.spec, config));
+                    let old = self.tcp.get(name).map(|old| &**old);
+                    let route = Arc::new(CompiledTcpRoute::compile(name, entry, old));
+                    for listener in route.spec.on().filter(|on| !self.around.has_listener(on)) {
+                        tracing::warn!(tcp_route = %name, listener, "a TCP route is on a listener that this node does not have");
+                    }
+                    self.tcp.insert(&route);
+                }
+            }
+        }
+        if lost {
+            for (name, entry) in &config.tcp_routes {
+                violations.extend(missing_upstreams(name, &entry.spec, config));
+            }
+        }
+    }
+
     fn install_keys(&mut self, config: &Config, violations: &mut Violations) {
         let old = self.config.keys.clone();
         for item in diff(&old, &config.keys) {
@@ -295,6 +320,16 @@ impl Plan {
         }
         renewed
     }
+}
+
+/// A violation for each upstream of a TCP route that is not in `config`.
+pub(crate) fn missing_upstreams(name: &Name, spec: &model::TcpRoute, config: &Config) -> Vec<Violation> {
+    let missing = spec.shares().filter(|(upstream, _)| !config.upstreams.contains_key(*upstream));
+    let violation = |upstream| Violation {
+        path: format!("tcp_routes.{name}"),
+        message: format!("there is no upstream {upstream}"),
+    };
+    missing.map(|(upstream, _)| violation(upstream)).collect()
 }
 
 /// The secret for this use, the same on all nodes of a cluster.

@@ -45,6 +45,7 @@ mod server;
 pub mod settings;
 pub mod state;
 mod streams;
+mod tcp;
 mod timer;
 mod tls;
 mod upgrade;

@@ -1,5 +1,6 @@
 //! Figures of the data plane: each worker counts for itself, and they are summed when somebody reads.
 
+mod tcp;
 mod upstreams;
 
 use std::{
@@ -24,6 +25,7 @@ use crate::{
     upstream::connect::Unconnected,
 };
 
+pub(crate) use tcp::TcpRouteFigures;
 pub(crate) use upstreams::UpstreamFigures;
 
 /// Upper bounds of the duration histogram, in microseconds.
@@ -95,6 +97,8 @@ pub(crate) struct Metrics {
     pub(crate) compress_skipped: Count,
     /// Requests that a policy has held up.
     pub(crate) delays: Count,
+    /// Of connections that go through.
+    pub(crate) tcp: tcp::Counts,
 }
 
 impl Metrics {
@@ -290,6 +294,9 @@ impl Collected {
         for (name, help, _) in COUNTERS {
             descs.push(desc((name, help), None)?);
         }
+        for (of, label) in tcp::FAMILIES {
+            descs.push(desc(of, label)?);
+        }
         Ok(Self { workers, descs })
     }
 
@@ -298,22 +305,28 @@ impl Collected {
     }
 
     fn duration(&self) -> Metric {
-        let mut histogram = Histogram::default();
-        let mut count = 0;
-        let buckets = BOUNDS_US.iter().enumerate().map(|(at, bound)| {
-            count += self.sum(|worker| &worker.buckets[at]);
-            let mut bucket = Bucket::default();
-            bucket.set_cumulative_count(count);
-            bucket.set_upper_bound(*bound as f64 / 1e6);
-            bucket
-        });
-        histogram.set_bucket(buckets.collect());
-        histogram.set_sample_count(count + self.sum(|worker| &worker.buckets[BOUNDS_US.len()]));
-        histogram.set_sample_sum(self.sum(|worker| &worker.duration_us) as f64 / 1e6);
-        let mut metric = Metric::default();
-        metric.set_histogram(histogram);
-        metric
+        let counts = |at: usize| self.sum(|worker| &worker.buckets[at]);
+        histogram(&BOUNDS_US, counts, self.sum(|worker| &worker.duration_us))
     }
+}
+
+/// Of counts between these bounds, in microseconds, and above the last of them; and of what they come to together.
+fn histogram(bounds_us: &[u64], counts: impl Fn(usize) -> u64, sum_us: u64) -> Metric {
+    let mut histogram = Histogram::default();
+    let mut count = 0;
+    let buckets = bounds_us.iter().enumerate().map(|(at, bound)| {
+        count += counts(at);
+        let mut bucket = Bucket::default();
+        bucket.set_cumulative_count(count);
+        bucket.set_upper_bound(*bound as f64 / 1e6);
+        bucket
+    });
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(count + counts(bounds_us.len()));
+    histogram.set_sample_sum(sum_us as f64 / 1e6);
+    let mut metric = Metric::default();
+    metric.set_histogram(histogram);
+    metric
 }
 
 impl Collector for Collected {
@@ -361,6 +374,7 @@ impl Collector for Collected {
         for (name, help, read) in COUNTERS {
             families.push(family((name, help), MetricType::COUNTER, vec![counter(&[], self.sum(read))]));
         }
+        families.extend(tcp::families(self));
         families
     }
 }

@@ -1,6 +1,6 @@
 //! A Plan: a Config compiled for the data plane, sharing with the Plan before it all that did not change.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ahash::RandomState;
 use aws_lc_rs::hmac;
@@ -20,6 +20,7 @@ pub mod endpoint;
 pub mod matcher;
 pub(crate) mod pattern;
 pub mod route;
+pub(crate) mod tcp;
 pub mod transport;
 pub mod upstream;
 
@@ -52,6 +53,7 @@ pub struct Plan {
     pub(crate) rate_secret: (u64, u64),
     pub(crate) router: Router,
     pub(crate) certificates: Certificates,
+    pub(crate) tcp: tcp::TcpRoutes,
     pub(crate) around: Surroundings,
 }
 
@@ -62,6 +64,8 @@ pub(crate) struct Surroundings {
     pub(crate) names: Arc<Names>,
     /// Where this node is.
     pub(crate) zone: Option<String>,
+    /// The names of this node's listeners, where that is known.
+    pub(crate) listeners: Option<Arc<BTreeSet<String>>>,
     /// The secret of keys and cookies by which targets are chosen, derived from the pepper: the same on all nodes.
     pub(crate) secret: (u64, u64),
 }
@@ -69,7 +73,12 @@ pub(crate) struct Surroundings {
 impl Surroundings {
     /// Those of a node in this zone, for targets whose names stand for what these say.
     pub(crate) fn new(names: Arc<Names>, zone: Option<String>) -> Self {
-        Self { names, zone, secret: (0, 0) }
+        Self { names, zone, listeners: None, secret: (0, 0) }
+    }
+
+    /// Whether this node has a listener of this name, or may have it.
+    pub(crate) fn has_listener(&self, name: &str) -> bool {
+        self.listeners.as_ref().is_none_or(|listeners| listeners.contains(name))
     }
 }
 
@@ -102,7 +111,8 @@ impl Plan {
             pepper: None,
             rate_secret: (0, 0),
             router: Router::new(hasher.clone()),
-            certificates: Certificates::new(tickets, hasher),
+            certificates: Certificates::new(tickets, hasher.clone()),
+            tcp: tcp::TcpRoutes::new(hasher),
             around,
         }
     }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use model::Name;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::sync::watch;
 
@@ -34,6 +35,7 @@ const STOP_WAIT: Duration = Duration::from_secs(2);
 pub(crate) struct Server {
     address: SocketAddr,
     address_tls: Option<SocketAddr>,
+    addresses_tcp: Vec<(Name, SocketAddr)>,
     threads: Vec<JoinHandle<()>>,
     phase: watch::Sender<Phase>,
     /// Closed when the last worker has ended, and the access log is written.
@@ -55,7 +57,14 @@ impl Server {
             None => (None, Vec::new()),
         };
         let mut tls = tls.into_iter();
-        let listeners: Vec<_> = plain.into_iter().map(|plain| Listeners { plain, tls: tls.next() }).collect();
+        let listeners = plain.into_iter().map(|plain| Listeners { plain, tls: tls.next(), tcp: Vec::new() });
+        let mut listeners: Vec<_> = listeners.collect();
+        let mut addresses_tcp = Vec::with_capacity(settings.listen_tcp.len());
+        for (name, address) in &settings.listen_tcp {
+            let (address, tcp) = self::listeners(*address, metrics.len())?;
+            listeners.iter_mut().zip(tcp).for_each(|(all, one)| all.tcp.push((name.clone(), one)));
+            addresses_tcp.push((name.clone(), address));
+        }
         let (phase, phases) = watch::channel(Phase::Serve);
         let (alive, ended) = watch::channel(());
         let alive = Arc::new(alive);
@@ -78,7 +87,7 @@ impl Server {
             });
             threads.push(thread.map_err(Error::Worker)?);
         }
-        Ok(Self { address, address_tls, threads, phase, ended })
+        Ok(Self { address, address_tls, addresses_tcp, threads, phase, ended })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -87,6 +96,10 @@ impl Server {
 
     pub(crate) fn address_tls(&self) -> Option<SocketAddr> {
         self.address_tls
+    }
+
+    pub(crate) fn addresses_tcp(&self) -> &[(Name, SocketAddr)] {
+        &self.addresses_tcp
     }
 
     /// Closes the listeners, lets exchanges finish for as long as `grace`, then ends the threads.

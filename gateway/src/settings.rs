@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use model::Name;
+
 use crate::{
     access::AccessLog, cidr::Cidr, lease::Lease, proxy_protocol::ProxyProtocol, rate_limits::RateLimits,
 };
@@ -13,6 +15,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where to listen for TLS; nowhere unless said.
     pub listen_tls: Option<SocketAddr>,
+    /// Where to listen for TCP routes alone, each by the name that they call it; nowhere unless said.
+    pub listen_tcp: Vec<(Name, SocketAddr)>,
     /// Whether clients may speak HTTP/2 without TLS, beginning with its preface (RFC 9113, section 3.3).
     pub http2_plain: bool,
     /// Whether clients may take up a session of TLS again, on whichever node, by a ticket.
@@ -25,7 +29,7 @@ pub struct Settings {
     pub zone: Option<String>,
     /// Who is asked what names of targets stand for; those of `/etc/resolv.conf` unless said.
     pub dns_servers: Vec<SocketAddr>,
-    /// With what those peers begin each connection to say from whom it is, on both listeners; with nothing unless said. From
+    /// With what those peers begin each connection to say from whom it is, on all listeners; with nothing unless said. From
     /// others no such thing is taken.
     pub proxy_protocol: Option<ProxyProtocol>,
     /// Where a line for each request goes; nowhere unless said.
@@ -44,6 +48,7 @@ impl Settings {
         Self {
             listen,
             listen_tls: None,
+            listen_tcp: Vec::new(),
             http2_plain: false,
             tls_tickets: true,
             workers: 0,

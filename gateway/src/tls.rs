@@ -11,11 +11,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use rustls::{HandshakeKind, server::Acceptor};
 use tokio::net::TcpStream;
-use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+use tokio_rustls::{
+    LazyConfigAcceptor,
+    server::{StartHandshake, TlsStream},
+};
 
 use crate::{connection::Connection, settings::Limit, timer, watched::Watched, worker::Worker};
 
@@ -49,12 +53,24 @@ enum Failed {
     Io(io::Error),
 }
 
-/// Does the handshake with a client; none if it fails, takes too long, or the connection is to end.
-pub(crate) async fn accept(worker: &Worker, stream: TcpStream, connection: &Connection) -> Option<Accepted> {
-    let stream = Watched::new(stream, connection.watch.clone());
-    let shaking = connection.unless_ended(handshake(worker, stream));
+/// A client's connection before its handshake.
+pub(crate) enum Begun {
+    /// Nothing of it was read.
+    Not(Watched<TcpStream>),
+    /// Its ClientHello was read.
+    Hello(Box<StartHandshake<Watched<TcpStream>>>),
+}
+
+/// Does the handshake with a client within this time; none if it fails, takes too long, or the connection is to end.
+pub(crate) async fn accept(
+    worker: &Worker,
+    begun: Begun,
+    limit: Duration,
+    connection: &Connection,
+) -> Option<Accepted> {
+    let shaking = connection.unless_ended(handshake(worker, begun));
     let metrics = &worker.metrics;
-    match worker.deadlines.within(worker.settings.limits.handshake_timeout, std::pin::pin!(shaking)).await {
+    match worker.deadlines.within(limit, std::pin::pin!(shaking)).await {
         Some(Some(Ok((stream, served)))) => {
             let (_, session) = stream.get_ref();
             let leaf = session.peer_certificates().and_then(<[_]>::first);
@@ -86,9 +102,14 @@ pub(crate) async fn accept(worker: &Worker, stream: TcpStream, connection: &Conn
 
 async fn handshake(
     worker: &Worker,
-    stream: Watched<TcpStream>,
+    begun: Begun,
 ) -> Result<(TlsStream<Watched<TcpStream>>, Arc<Served>), Failed> {
-    let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(Failed::Io)?;
+    let begun = match begun {
+        Begun::Not(stream) => {
+            LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(Failed::Io)?
+        }
+        Begun::Hello(begun) => *begun,
+    };
     let served = {
         let plan = worker.plan();
         let served = plan.certificates.of(&begun.client_hello());

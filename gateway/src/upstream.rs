@@ -41,6 +41,7 @@ pub(crate) mod replay;
 mod resolve;
 pub(crate) mod retry;
 mod shared;
+pub(crate) mod stream;
 
 pub(crate) use answer::Answer;
 pub(crate) use replay::Reading;
@@ -344,23 +345,27 @@ impl<'a> Course<'a> {
         if self.upstream.failures.has_failure(why) {
             self.blame(target, why.in_words());
         } else {
-            self.counted_failure();
+            counted_failure(self.worker, self.upstream);
         }
-    }
-
-    fn counted_failure(&self) {
-        self.worker.metrics.upstream_failures.add(1);
-        self.figures.failures.add(1);
     }
 
     fn blame(&self, target: &Endpoint, why: &str) {
-        self.counted_failure();
-        let upstream = self.upstream;
-        let rule = &upstream.spec.health.passive;
-        if health::failed(&target.state, rule, why, || health::may_eject(upstream)) {
-            self.worker.metrics.ejections.add(1);
-            self.figures.ejections.add(1);
-            tracing::warn!(upstream = %upstream.name, target = %target.label, reason = why, "a target is ejected");
-        }
+        blame(self.worker, self.upstream, target, why);
+    }
+}
+
+fn counted_failure(worker: &Worker, upstream: &CompiledUpstream) {
+    worker.metrics.upstream_failures.add(1);
+    figures(worker, upstream).failures.add(1);
+}
+
+/// Counts a failure of this target, which may take it out of use.
+fn blame(worker: &Worker, upstream: &CompiledUpstream, target: &Endpoint, why: &str) {
+    counted_failure(worker, upstream);
+    let rule = &upstream.spec.health.passive;
+    if health::failed(&target.state, rule, why, || health::may_eject(upstream)) {
+        worker.metrics.ejections.add(1);
+        figures(worker, upstream).ejections.add(1);
+        tracing::warn!(upstream = %upstream.name, target = %target.label, reason = why, "a target is ejected");
     }
 }

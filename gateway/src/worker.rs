@@ -16,6 +16,7 @@ use std::{
 
 use arc_swap::{ArcSwap, Cache};
 use hyper::client::conn::http2;
+use model::{Name, tcp_route::PROXY_TLS};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::LocalOptions,
@@ -32,6 +33,7 @@ use crate::{
     policy::compress::Memory,
     proxy_protocol,
     settings::{Limit, Settings},
+    tcp,
     timer::{self, Deadlines},
     upstream::{self, health, http2::Local, mirror, pool::Pools, replay::KeptBytes},
 };
@@ -74,6 +76,16 @@ pub(crate) enum Phase {
 pub(crate) struct Listeners {
     pub(crate) plain: std::net::TcpListener,
     pub(crate) tls: Option<std::net::TcpListener>,
+    /// Those for TCP routes alone, by name.
+    pub(crate) tcp: Vec<(Name, std::net::TcpListener)>,
+}
+
+/// By which of them a connection has come.
+#[derive(Debug, Clone)]
+enum Entrance {
+    Plain,
+    Tls,
+    Tcp(Name),
 }
 
 /// One worker's own.
@@ -167,7 +179,7 @@ impl Worker {
     }
 
     /// Serves a client's connection, unless there are too many.
-    fn take(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, secure: bool) {
+    fn take(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, entrance: &Entrance) {
         self.metrics.connections_total.add(1);
         if self.shared.connections.fetch_add(1, Relaxed) >= self.settings.limits.connections_max {
             self.shared.connections.fetch_sub(1, Relaxed);
@@ -181,12 +193,12 @@ impl Worker {
         self.metrics.connections.add(1);
         timer::refresh();
         match self.settings.proxy_protocol.filter(|_| self.trusts(peer.ip())) {
-            None => self.serve(held, stream, peer, secure),
+            None => self.serve(held, stream, peer, entrance),
             Some(taken) => {
-                let worker = self.clone();
-                tokio::task::spawn_local(
-                    async move { worker.serve_for(taken, held, stream, peer, secure).await },
-                );
+                let (worker, entrance) = (self.clone(), entrance.clone());
+                tokio::task::spawn_local(async move {
+                    worker.serve_for(taken, held, stream, peer, &entrance).await
+                });
             }
         }
     }
@@ -202,11 +214,11 @@ impl Worker {
         held: Held,
         mut stream: TcpStream,
         proxy: SocketAddr,
-        secure: bool,
+        entrance: &Entrance,
     ) {
         let reading = Box::pin(proxy_protocol::read(&mut stream, taken));
         match self.deadlines.within(self.settings.limits.header_timeout, reading).await {
-            Some(Ok(source)) => self.serve(held, stream, source.unwrap_or(proxy), secure),
+            Some(Ok(source)) => self.serve(held, stream, source.unwrap_or(proxy), entrance),
             Some(Err(error)) => {
                 self.metrics.proxy_header_failures.add(1);
                 tracing::debug!(%proxy, %error, "a proxy does not say from whom a connection is");
@@ -219,7 +231,7 @@ impl Worker {
     }
 
     /// Serves a connection of this client, unless it has too many.
-    fn serve(self: &Rc<Self>, mut held: Held, stream: TcpStream, peer: SocketAddr, secure: bool) {
+    fn serve(self: &Rc<Self>, mut held: Held, stream: TcpStream, peer: SocketAddr, entrance: &Entrance) {
         let trusted = self.trusts(peer.ip());
         if let Some(addresses) = self.shared.addresses.as_ref().filter(|_| !trusted) {
             let Some(place) = addresses.enter(peer.ip()) else {
@@ -230,8 +242,10 @@ impl Worker {
             held.place = Some(place);
         }
         let rate_min = self.settings.limits.client_rate_min;
+        let secure = matches!(entrance, Entrance::Tls);
         let mut connection = Connection::new(peer, trusted, rate_min, secure);
-        if self.plan().announcing > 0 {
+        let plan = self.plan();
+        if plan.announcing > 0 {
             connection.local = stream.local_addr().ok();
         }
         let connection = Rc::new(connection);
@@ -239,14 +253,15 @@ impl Worker {
             self.changed.notify_waiters();
         }
         let worker = self.clone();
-        tokio::task::spawn_local(async move {
-            let _held = held;
-            if secure {
-                connection::serve_tls(worker, stream, connection).await;
-            } else {
-                connection::serve(worker, stream, connection).await;
+        // A task each, so that none takes the room of another's state.
+        match entrance {
+            Entrance::Plain => spawn(held, connection::serve(worker, stream, connection)),
+            Entrance::Tls if plan.tcp.on(PROXY_TLS).is_some() => {
+                spawn(held, tcp::serve_tls(worker, stream, connection));
             }
-        });
+            Entrance::Tls => spawn(held, connection::serve_tls(worker, stream, connection)),
+            Entrance::Tcp(name) => spawn(held, tcp::serve(worker, stream, connection, name.clone())),
+        }
     }
 
     /// Keeps time: deadlines at every tick, now and then connections that wait and pools. Rests while nobody is there.
@@ -279,7 +294,12 @@ impl Worker {
     }
 
     /// Takes connections until that is no longer wanted.
-    async fn accept(self: &Rc<Self>, listener: TcpListener, secure: bool, mut phase: watch::Receiver<Phase>) {
+    async fn accept(
+        self: &Rc<Self>,
+        listener: TcpListener,
+        entrance: Entrance,
+        mut phase: watch::Receiver<Phase>,
+    ) {
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -287,7 +307,7 @@ impl Worker {
                 _ = phase.wait_for(|phase| *phase != Phase::Serve) => break,
             };
             match accepted {
-                Ok((stream, peer)) => self.take(stream, peer, secure),
+                Ok((stream, peer)) => self.take(stream, peer, &entrance),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "no connection can be taken; trying again");
@@ -301,7 +321,7 @@ impl Worker {
             if stream.set_nonblocking(true).is_ok()
                 && let Ok(stream) = TcpStream::from_std(stream)
             {
-                self.take(stream, peer, secure);
+                self.take(stream, peer, &entrance);
             }
         }
     }
@@ -348,6 +368,14 @@ impl Drop for Held {
     }
 }
 
+/// Serves a connection in a task of its own, to its end.
+fn spawn(held: Held, serving: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(async move {
+        let _held = held;
+        serving.await;
+    });
+}
+
 /// Whether the error is that of the connection that was to be taken, and says nothing of the next.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
@@ -366,16 +394,21 @@ pub(crate) fn run(
     runtime.block_on(async move {
         let plain = TcpListener::from_std(listeners.plain)?;
         let tls = listeners.tls.map(TcpListener::from_std).transpose()?;
+        let tcp = listeners.tcp.into_iter().map(|(name, tcp)| Ok((name, TcpListener::from_std(tcp)?)));
+        let tcp: Vec<_> = tcp.collect::<io::Result<_>>()?;
         timer::refresh();
         let mut phase = shared.phase.clone();
         let worker = Rc::new(Worker::new(number, shared, metrics));
         let serving = async {
             let secure = async {
                 if let Some(tls) = tls {
-                    worker.accept(tls, true, phase.clone()).await;
+                    worker.accept(tls, Entrance::Tls, phase.clone()).await;
                 }
             };
-            futures::join!(worker.accept(plain, false, phase.clone()), secure);
+            let through =
+                tcp.into_iter().map(|(name, tcp)| worker.accept(tcp, Entrance::Tcp(name), phase.clone()));
+            let through = futures::future::join_all(through);
+            futures::join!(worker.accept(plain, Entrance::Plain, phase.clone()), secure, through);
             worker.finish(&mut phase).await;
         };
         tokio::select! {

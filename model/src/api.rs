@@ -146,6 +146,9 @@ pub struct Explanation {
     /// Why the request would be refused before any route is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// The TCP route by which a connection for this host goes through unread, where it comes over TLS: no route sees its requests then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_route: Option<Name>,
     /// The route that takes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Name>,
@@ -169,6 +172,52 @@ pub struct Candidate {
     /// The match in words, as `api.example GET prefix /orders`.
     pub matcher: String,
     /// The first predicate that failed, as `header x-beta: want "1", have none`; none if it took the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// `POST /v1/explain/tcp`: which TCP route would take a connection, and why not the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TcpExplainRequest {
+    /// The listener that it comes to; `proxy-tls` unless said.
+    #[serde(default)]
+    pub listener: Option<String>,
+    /// The host that its client names in TLS; none if it names none, or does not speak TLS.
+    #[serde(default)]
+    pub host: Option<String>,
+}
+
+/// The answer to a [`TcpExplainRequest`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TcpExplanation {
+    /// The revision whose Plan was asked.
+    pub revision: Revision,
+    /// The listener.
+    pub listener: String,
+    /// Whether the node that answers has this listener.
+    pub has_listener: bool,
+    /// The host as it is matched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Whether the connection is read up to the host before it goes anywhere. Where it is not, targets may speak first.
+    pub reads_hello: bool,
+    /// The TCP route that takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Name>,
+    /// Where it goes, in words; without a route, what becomes of it.
+    pub action: String,
+    /// Each TCP route of the listener in order of precedence, the winner included; 100 at most.
+    pub candidates: Vec<TcpCandidate>,
+}
+
+/// One host of a TCP route that was looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TcpCandidate {
+    /// The TCP route.
+    pub route: Name,
+    /// The host as it is written; `*` for any.
+    pub host: String,
+    /// Why it did not take the connection; none if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
 }

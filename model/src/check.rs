@@ -8,6 +8,7 @@ mod health;
 mod overlap;
 mod references;
 mod route;
+mod tcp_route;
 mod text;
 mod transport;
 mod upstream;
@@ -62,8 +63,8 @@ impl Notes {
 }
 
 /// Every violation that `change` would bring into `config`, but those of policy bodies, which the data plane's
-/// catalogue knows. Costs in proportion to the change, but for what a deleted object was referred to by, and for routes
-/// that may take the same requests as a new one's.
+/// catalogue knows. Costs in proportion to the change, but for what a deleted object was referred to by, for routes
+/// that may take the same requests as a new one's, and for TCP routes where an upstream speaks TLS.
 pub fn check(config: &Config, change: &Change) -> Vec<Violation> {
     let mut after = config.clone();
     after.apply(&Change { base: config.revision, ops: change.ops.clone() });
@@ -84,10 +85,14 @@ pub fn check(config: &Config, change: &Change) -> Vec<Violation> {
             Kind::Certificate => {
                 after.certificates.get(name).into_iter().for_each(|e| certificate::check(&e.spec, &mut notes))
             }
+            Kind::TcpRoute => {
+                after.tcp_routes.get(name).into_iter().for_each(|e| tcp_route::check(&e.spec, &mut notes))
+            }
             Kind::Policy | Kind::Group | Kind::Consumer => {}
         }
     }
     references::check(&after, change, &mut notes);
+    tcp_route::check_upstreams(&after, change, &mut notes);
     overlap::check(&after, change, &mut notes);
     for kind in Kind::ALL {
         let (count, what) = (after.count(kind), kind.plural());

@@ -1,16 +1,12 @@
-//! Which routes lay claim to which requests, to find at once those that take the same.
+//! Which routes lay claim to which requests or connections, to find at once those that take the same.
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher, Hash, Hasher},
-    sync::LazyLock,
-};
+use std::{collections::BTreeMap, hash::Hash, sync::LazyLock};
 
 use ahash::RandomState;
 use imbl::OrdSet;
 
 use crate::{
-    Name, Route,
+    Name, Route, TcpRoute,
     route::{Match, PathMatch},
 };
 
@@ -30,16 +26,12 @@ pub(crate) struct Claim<'r> {
 pub(crate) struct Claims(OrdSet<(u64, Name)>);
 
 impl Claims {
-    pub(crate) fn insert(&mut self, name: &Name, route: &Route) {
-        for claim in of(route) {
-            self.0.insert((claim.hash, name.clone()));
-        }
+    pub(crate) fn insert(&mut self, name: &Name, hashes: impl Iterator<Item = u64>) {
+        hashes.for_each(|hash| drop(self.0.insert((hash, name.clone()))));
     }
 
-    pub(crate) fn remove(&mut self, name: &Name, route: &Route) {
-        for claim in of(route) {
-            self.0.remove(&(claim.hash, name.clone()));
-        }
+    pub(crate) fn remove(&mut self, name: &Name, hashes: impl Iterator<Item = u64>) {
+        hashes.for_each(|hash| drop(self.0.remove(&(hash, name.clone()))));
     }
 
     /// The routes with a claim of this hash, by name.
@@ -59,6 +51,23 @@ pub(crate) fn of(route: &Route) -> impl Iterator<Item = Claim<'_>> {
     })
 }
 
+/// One listener and host of a TCP route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TcpClaim<'r> {
+    /// Equal for all that take the same connections, and nearly never for others.
+    pub hash: u64,
+    pub listener: &'r str,
+    /// As the route has it; `*` for any.
+    pub host: &'r str,
+}
+
+/// Every claim of a TCP route.
+pub(crate) fn of_tcp(route: &TcpRoute) -> impl Iterator<Item = TcpClaim<'_>> {
+    route.on().flat_map(move |listener| {
+        route.patterns().map(move |host| TcpClaim { hash: keyed(&(listener, host)), listener, host })
+    })
+}
+
 /// The path's type and text; `/a` and `/a/` are one prefix, and none is the prefix `/`.
 pub(crate) fn path(matching: &Match) -> (u8, &str) {
     match &matching.path {
@@ -70,13 +79,13 @@ pub(crate) fn path(matching: &Match) -> (u8, &str) {
     }
 }
 
+fn hash(host: &str, matching: &Match) -> u64 {
+    keyed(&(host, path(matching), matching.headers.len(), matching.query.len()))
+}
+
 /// One key of chance for the process: nobody outside can make hashes collide, and equal configs have equal
 /// claims.
-fn hash(host: &str, matching: &Match) -> u64 {
+fn keyed(what: &impl Hash) -> u64 {
     static HASHING: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    let mut hasher = HASHING.build_hasher();
-    host.hash(&mut hasher);
-    path(matching).hash(&mut hasher);
-    (matching.headers.len(), matching.query.len()).hash(&mut hasher);
-    hasher.finish()
+    HASHING.hash_one(what)
 }

@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc};
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Certificate, Consumer, Group, Key, Name, Policy, Revision, Route, Upstream, claims::Claims};
+use crate::{
+    Certificate, Consumer, Group, Key, Name, Policy, Revision, Route, TcpRoute, Upstream,
+    claims::{self, Claims},
+};
 
 /// The kinds of object in a [`Config`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,11 +28,13 @@ pub enum Kind {
     Key,
     /// [`Certificate`].
     Certificate,
+    /// [`TcpRoute`].
+    TcpRoute,
 }
 
 impl Kind {
     /// Every kind, what is referred to before what refers to it.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Upstream,
         Self::Policy,
         Self::Group,
@@ -37,6 +42,7 @@ impl Kind {
         Self::Route,
         Self::Key,
         Self::Certificate,
+        Self::TcpRoute,
     ];
 
     /// The word for one, as in messages and commands.
@@ -49,6 +55,7 @@ impl Kind {
             Self::Route => "route",
             Self::Key => "key",
             Self::Certificate => "certificate",
+            Self::TcpRoute => "tcp_route",
         }
     }
 
@@ -62,6 +69,7 @@ impl Kind {
             Self::Route => "routes",
             Self::Key => "keys",
             Self::Certificate => "certificates",
+            Self::TcpRoute => "tcp_routes",
         }
     }
 }
@@ -161,12 +169,16 @@ pub struct Config {
     pub keys: OrdMap<Name, Entry<Key>>,
     /// What clients are served over TLS with.
     pub certificates: OrdMap<Name, Entry<Certificate>>,
+    /// What connections go through as they come.
+    pub tcp_routes: OrdMap<Name, Entry<TcpRoute>>,
     /// Objects written by a newer version that this one can't read. A node with any keeps serving its last Plan.
     pub unreadable: OrdMap<(Kind, Name), Unreadable>,
     /// What keys are digested under; none before the cluster is formed.
     pub pepper: Option<Arc<Pepper>>,
     /// Of the routes.
     pub(crate) claims: Claims,
+    /// Of the TCP routes.
+    pub(crate) tcp_claims: Claims,
 }
 
 /// An object as it is stored, of whatever kind.
@@ -202,6 +214,7 @@ impl Config {
             Kind::Route => stored(&self.routes, name),
             Kind::Key => stored(&self.keys, name),
             Kind::Certificate => stored(&self.certificates, name),
+            Kind::TcpRoute => stored(&self.tcp_routes, name),
         };
         readable.or_else(|| {
             let Unreadable { created, changed, doc, .. } = self.unreadable.get(&(kind, name.clone()))?;
@@ -220,6 +233,7 @@ impl Config {
             Kind::Route => self.insert_route(&name, &stored),
             Kind::Key => insert(&mut self.keys, &name, &stored),
             Kind::Certificate => insert(&mut self.certificates, &name, &stored),
+            Kind::TcpRoute => self.insert_tcp_route(&name, &stored),
         };
         if let Err(error) = unreadable {
             let Stored { created, changed, doc } = stored;
@@ -237,6 +251,7 @@ impl Config {
             Kind::Route => self.remove_route(name),
             Kind::Key => self.keys.remove(name).is_some(),
             Kind::Certificate => self.certificates.remove(name).is_some(),
+            Kind::TcpRoute => self.remove_tcp_route(name),
         };
         readable || self.unreadable.remove(&(kind, name.clone())).is_some()
     }
@@ -244,13 +259,30 @@ impl Config {
     fn insert_route(&mut self, name: &Name, stored: &Stored) -> Result<(), String> {
         insert(&mut self.routes, name, stored)?;
         let route = self.routes.get(name).map(|entry| &*entry.spec);
-        route.into_iter().for_each(|route| self.claims.insert(name, route));
+        let hashes = route.into_iter().flat_map(claims::of).map(|claim| claim.hash);
+        self.claims.insert(name, hashes);
         Ok(())
     }
 
     fn remove_route(&mut self, name: &Name) -> bool {
         let route = self.routes.remove(name).map(|entry| entry.spec);
-        route.iter().for_each(|route| self.claims.remove(name, route));
+        let hashes = route.iter().flat_map(|route| claims::of(route)).map(|claim| claim.hash);
+        self.claims.remove(name, hashes);
+        route.is_some()
+    }
+
+    fn insert_tcp_route(&mut self, name: &Name, stored: &Stored) -> Result<(), String> {
+        insert(&mut self.tcp_routes, name, stored)?;
+        let route = self.tcp_routes.get(name).map(|entry| &*entry.spec);
+        let hashes = route.into_iter().flat_map(claims::of_tcp).map(|claim| claim.hash);
+        self.tcp_claims.insert(name, hashes);
+        Ok(())
+    }
+
+    fn remove_tcp_route(&mut self, name: &Name) -> bool {
+        let route = self.tcp_routes.remove(name).map(|entry| entry.spec);
+        let hashes = route.iter().flat_map(|route| claims::of_tcp(route)).map(|claim| claim.hash);
+        self.tcp_claims.remove(name, hashes);
         route.is_some()
     }
 
@@ -264,6 +296,7 @@ impl Config {
             Kind::Route => self.routes.len(),
             Kind::Key => self.keys.len(),
             Kind::Certificate => self.certificates.len(),
+            Kind::TcpRoute => self.tcp_routes.len(),
         }
     }
 
@@ -277,6 +310,7 @@ impl Config {
             Kind::Route => self.routes.keys().cloned().collect(),
             Kind::Key => self.keys.keys().cloned().collect(),
             Kind::Certificate => self.certificates.keys().cloned().collect(),
+            Kind::TcpRoute => self.tcp_routes.keys().cloned().collect(),
         }
     }
 }

@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 
 use self::strict::Strict;
 use crate::{
-    Certificate, Change, Config, Consumer, Group, Key, Kind, Name, Op, Policy, Route, Upstream, Violation,
+    Certificate, Change, Config, Consumer, Group, Key, Kind, Name, Op, Policy, Route, TcpRoute, Upstream,
+    Violation,
 };
 
 /// The version of the document's form.
@@ -24,7 +25,8 @@ pub const OBJECT_BYTES_MAX: usize = 64 << 10;
 /// How deep brackets may be nested in YAML; twice what its reader takes.
 const BRACKETS_DEPTH_MAX: usize = 256;
 /// The kinds that a document may hold; keys and certificates, which are secrets, are put in and taken out one by one.
-const KINDS: [Kind; 5] = [Kind::Upstream, Kind::Policy, Kind::Group, Kind::Consumer, Kind::Route];
+const KINDS: [Kind; 6] =
+    [Kind::Upstream, Kind::Policy, Kind::Group, Kind::Consumer, Kind::Route, Kind::TcpRoute];
 
 /// Objects by kind and name, each in canonical JSON.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +50,7 @@ pub fn read_object(kind: Kind, path: &str, value: &Value) -> Result<Arc<[u8]>, V
         Kind::Route => strict::<Route>(path, value),
         Kind::Key => strict::<Key>(path, value),
         Kind::Certificate => strict::<Certificate>(path, value),
+        Kind::TcpRoute => strict::<TcpRoute>(path, value),
     };
     if !violations.is_empty() {
         return Err(violations);

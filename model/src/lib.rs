@@ -21,6 +21,7 @@ pub mod policy;
 pub mod rare;
 pub mod route;
 pub mod size;
+pub mod tcp_route;
 pub mod upstream;
 pub mod usage;
 
@@ -35,5 +36,6 @@ pub use key::Key;
 pub use policy::Policy;
 pub use rare::Rare;
 pub use route::Route;
+pub use tcp_route::TcpRoute;
 pub use upstream::Upstream;
 pub use usage::Usage;

@@ -105,6 +105,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let registry = prometheus::Registry::new();
     let mut proxy = gateway::Settings::new(settings.proxy);
     proxy.listen_tls = settings.proxy_tls;
+    proxy.listen_tcp.clone_from(&settings.tcp);
     proxy.http2_plain = settings.http2_plain;
     proxy.tls_tickets = settings.tls_tickets;
     proxy.workers = settings.workers;
@@ -129,6 +130,9 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         .with_context(|| format!("serve clients on {}", settings.proxy))?;
     if let Some(address) = gateway.address_tls() {
         tracing::info!(%address, "serving clients over TLS");
+    }
+    for (listener, address) in gateway.addresses_tcp() {
+        tracing::info!(%listener, %address, "serving clients of TCP routes");
     }
     tracing::info!(address = %gateway.address(), revision = %storage.config().borrow().revision, "serving clients");
     let port = PeerPort::bind(&settings).await?;

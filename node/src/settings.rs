@@ -1,6 +1,7 @@
 //! What this process is told besides the config: flags over environment over file over defaults, checked once.
 
 mod limits;
+mod tcp;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,6 +11,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use gateway::access::Destination;
+use model::Name;
 use serde::Deserialize;
 
 /// What is logged unless said otherwise. openraft warns of each heartbeat that fails, some sixty a second while a member is away.
@@ -38,6 +40,9 @@ pub(crate) struct Given {
     /// Where clients are served over TLS, HTTP/2 and HTTP/1.1 [default: nowhere]
     #[arg(long, env = "PHALANX_PROXY_TLS", value_name = "ADDR:PORT")]
     proxy_tls: Option<String>,
+    /// Where clients of TCP routes are served, by the name that these call it, as `postgres=0.0.0.0:5432`; may be given several times
+    #[arg(long, env = "PHALANX_TCP", value_name = "NAME=ADDR:PORT", value_delimiter = ',')]
+    tcp: Vec<String>,
     /// Whether clients may speak HTTP/2 without TLS, by prior knowledge: `on` or `off` [default: off]
     #[arg(long, env = "PHALANX_HTTP2_PLAIN", value_name = "on|off")]
     http2_plain: Option<String>,
@@ -167,6 +172,7 @@ pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) proxy: SocketAddr,
     pub(crate) proxy_tls: Option<SocketAddr>,
+    pub(crate) tcp: Vec<(Name, SocketAddr)>,
     pub(crate) http2_plain: bool,
     pub(crate) tls_tickets: bool,
     pub(crate) workers: usize,
@@ -204,6 +210,7 @@ impl Given {
             name: self.name.or(file.name),
             proxy: self.proxy.or(file.proxy),
             proxy_tls: self.proxy_tls.or(file.proxy_tls),
+            tcp: if self.tcp.is_empty() { file.tcp } else { self.tcp },
             http2_plain: self.http2_plain.or(file.http2_plain),
             tls_tickets: self.tls_tickets.or(file.tls_tickets),
             workers: self.workers.or(file.workers),
@@ -253,6 +260,7 @@ impl Given {
     pub(crate) fn check(self) -> anyhow::Result<Settings> {
         let mut wrong = Vec::new();
         let limits = self.limits(&mut wrong);
+        let tcp = tcp::listeners(&self.tcp, &mut wrong);
         let mut address = |what: &str, given: Option<String>, default: &str| {
             let text = given.unwrap_or_else(|| default.to_owned());
             text.parse().unwrap_or_else(|_| {
@@ -385,6 +393,7 @@ impl Given {
             name: self.name.unwrap_or_else(host_name),
             proxy,
             proxy_tls,
+            tcp,
             http2_plain,
             tls_tickets,
             workers,
@@ -426,6 +435,7 @@ mod tests {
         let given = Given {
             proxy: Some("nowhere".into()),
             proxy_tls: Some("8443".into()),
+            tcp: vec!["nowhere".into(), "proxy-tls=127.0.0.1:1".into(), "A=127.0.0.1:1".into()],
             http2_plain: Some("yes".into()),
             tls_tickets: Some("maybe".into()),
             proxy_protocol: Some("v2".into()),
@@ -448,6 +458,9 @@ mod tests {
         for what in [
             "proxy: ",
             "proxy_tls",
+            "tcp: \"nowhere\" is no NAME=ADDRESS:PORT",
+            "tcp: proxy-tls is",
+            "tcp: \"A=127.0.0.1:1\"",
             "http2_plain",
             "tls_tickets",
             "proxy_protocol",

@@ -62,6 +62,7 @@ fn kind_byte(kind: Kind) -> u8 {
         Kind::Route => 5,
         Kind::Key => 6,
         Kind::Certificate => 7,
+        Kind::TcpRoute => 8,
     }
 }
 

@@ -65,10 +65,15 @@ fn text(explanation: &Explanation) -> String {
             result,
         ]);
     }
-    let verdict = match (&explanation.refused, &explanation.route) {
-        (Some(why), _) => format!("refused: {why}"),
-        (None, Some(route)) => format!("{route} -> {}", explanation.action.as_deref().unwrap_or_default()),
-        (None, None) => "no route takes it".into(),
+    let verdict = match (&explanation.refused, &explanation.tcp_route, &explanation.route) {
+        (Some(why), ..) => format!("refused: {why}"),
+        (None, Some(tcp), _) => {
+            format!("its connection goes through unread, by tcp-route {tcp}; without that, by its routes:")
+        }
+        (None, None, Some(route)) => {
+            format!("{route} -> {}", explanation.action.as_deref().unwrap_or_default())
+        }
+        (None, None, None) => "no route takes it".into(),
     };
     let policies: Vec<&str> = explanation.policies.iter().map(model::Name::as_str).collect();
     let policies =

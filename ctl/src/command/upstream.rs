@@ -66,6 +66,20 @@ pub(crate) fn targets(urls: &[String]) -> Result<Value, Failure> {
     Ok(json!({ "targets": targets? }))
 }
 
+/// The spec of an upstream of these targets, which have no usual port.
+pub(crate) fn targets_of_tcp(addresses: &[String]) -> Result<Value, Failure> {
+    let read = |text: &String| {
+        let address = text.strip_prefix("tcp://").unwrap_or(text);
+        let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if !has_port || address.contains('/') || crate::client::host(address).is_none() {
+            return Err(Failure::usage(format!("{text:?}: not an address")).hint("write HOST:PORT"));
+        }
+        Ok(json!({ "address": address }))
+    };
+    let targets: Result<Vec<Value>, Failure> = addresses.iter().map(read).collect();
+    Ok(json!({ "targets": targets? }))
+}
+
 fn address(url: &str) -> Result<String, Failure> {
     let bad = |what: &str| Failure::usage(format!("{url:?}: {what}")).hint("write http://HOST:PORT");
     let rest = url.strip_prefix("http://").unwrap_or(url);

@@ -83,12 +83,7 @@ impl<'e> Line<'e> {
 
     /// As an object of JSON.
     pub(super) fn json(&self, to: &mut Vec<u8>) {
-        let before = to.len();
-        match serde_json::to_writer(&mut *to, self) {
-            Ok(()) => to.push(b'\n'),
-            // A map of texts and finite numbers has its JSON, and memory takes every byte.
-            Err(_) => to.truncate(before),
-        }
+        json(self, to);
     }
 
     /// As words.
@@ -126,8 +121,18 @@ impl<'e> Line<'e> {
     }
 }
 
+/// A line of JSON.
+pub(super) fn json(line: &impl Serialize, to: &mut Vec<u8>) {
+    let before = to.len();
+    match serde_json::to_writer(&mut *to, line) {
+        Ok(()) => to.push(b'\n'),
+        // A map of texts and finite numbers has its JSON, and memory takes every byte.
+        Err(_) => to.truncate(before),
+    }
+}
+
 /// To the microsecond.
-fn millis(duration: Duration) -> f64 {
+pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }
 
@@ -136,7 +141,7 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 }
 
 /// The text as one word, in which no stranger can end the line or begin another word.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mut word = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_graphic() {
@@ -149,7 +154,7 @@ fn plain(text: &str) -> String {
 }
 
 /// RFC 3339, in UTC, to the millisecond.
-fn timestamp(time: SystemTime) -> String {
+pub(super) fn timestamp(time: SystemTime) -> String {
     let passed = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (passed.as_secs() / 86_400, passed.as_secs() % 86_400);
     let (year, month, day) = date(days);

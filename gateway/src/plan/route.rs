@@ -223,20 +223,7 @@ impl Action {
     /// Where it goes, in words.
     pub(crate) fn in_words(&self) -> String {
         match self {
-            Self::Forward(weighted) => {
-                let mut before = 0;
-                let mut words = Vec::with_capacity(weighted.choices.len());
-                for (name, sum) in &weighted.choices {
-                    let weight = sum - before;
-                    before = *sum;
-                    words.push(if weighted.choices.len() == 1 {
-                        name.to_string()
-                    } else {
-                        format!("{name} (weight {weight})")
-                    });
-                }
-                format!("forward to {}", words.join(", "))
-            }
+            Self::Forward(weighted) => weighted.in_words(),
             Self::Redirect(redirect) => format!("redirect with {}", redirect.status.as_u16()),
             Self::Respond(response) => format!("respond with {}", response.status.as_u16()),
         }
@@ -245,14 +232,35 @@ impl Action {
 
 impl Weighted {
     fn compile(spec: &Route) -> Self {
-        let mut sum = 0u32;
         let alone = spec.upstream.iter().map(|name| (name, 1));
         let several = spec.upstreams.iter().map(|choice| (&choice.upstream, u32::from(choice.weight)));
-        let choices = alone.chain(several).map(|(name, weight)| {
+        Self::of(alone.chain(several))
+    }
+
+    /// Of these, each with its weight.
+    pub(crate) fn of<'n>(shares: impl Iterator<Item = (&'n Name, u32)>) -> Self {
+        let mut sum = 0u32;
+        let choices = shares.map(|(name, weight)| {
             sum = sum.saturating_add(weight);
             (name.clone(), sum)
         });
         Self { choices: choices.collect() }
+    }
+
+    /// Where it goes, in words.
+    pub(crate) fn in_words(&self) -> String {
+        let mut before = 0;
+        let mut words = Vec::with_capacity(self.choices.len());
+        for (name, sum) in &self.choices {
+            let weight = sum - before;
+            before = *sum;
+            words.push(if self.choices.len() == 1 {
+                name.to_string()
+            } else {
+                format!("{name} (weight {weight})")
+            });
+        }
+        format!("forward to {}", words.join(", "))
     }
 
     /// The upstream whose turn it is, of a counter that goes up by one a request; none if all weights are 0.

@@ -11,7 +11,10 @@ use super::{
     certificate::Served,
     tickets::{Context, Tickets},
 };
-use crate::plan::Map;
+use crate::plan::{
+    Map,
+    tcp::{EXACT, Exactness},
+};
 
 /// Certificates that are for the same host: the one that is good for the longest first, then by name.
 type Candidates = Arc<[Arc<Served>]>;
@@ -96,6 +99,20 @@ impl Certificates {
         let Some(candidates) = self.for_host(host).or(self.default.as_ref()) else { return true };
         candidates.iter().any(|served| served.context == proved)
             || candidates.iter().all(|served| !served.asks())
+    }
+
+    /// How exactly a certificate is for this host, the default aside; none if none is.
+    pub(crate) fn exactness(&self, host: &str) -> Option<Exactness> {
+        if self.exact.contains_key(host) {
+            return Some(EXACT);
+        }
+        let (_, behind) = host.split_once('.')?;
+        self.wildcard.contains_key(behind).then_some(behind.len())
+    }
+
+    /// Whether there is one for a client that names this host, or none.
+    pub(crate) fn has_any_for(&self, host: Option<&str>) -> bool {
+        self.default.is_some() || host.is_some_and(|host| self.for_host(host).is_some())
     }
 
     fn for_host(&self, host: &str) -> Option<&Candidates> {

@@ -61,7 +61,7 @@ impl<'u> Choice<'u> {
         Self::with(upstream, affinity)
     }
 
-    /// For a request that says this of where it should go.
+    /// For what says this of where it should go.
     pub(crate) fn with(upstream: &'u CompiledUpstream, affinity: Affinity) -> Self {
         Self { upstream, affinity, tried: SmallVec::new() }
     }

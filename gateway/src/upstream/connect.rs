@@ -115,14 +115,38 @@ pub(super) async fn connect(
         }
         Err(error) => error,
     };
-    worker.metrics.unconnected(&error);
+    told(worker, upstream, target, pool, &error);
+    Err(Why::Connect)
+}
+
+/// A new connection to this target, within the upstream's time for that, on which nothing was said. Why it can't be had is told here.
+pub(super) async fn plain(
+    worker: &Worker,
+    upstream: &CompiledUpstream,
+    target: &Endpoint,
+    pool: &Pool,
+) -> Result<TcpStream, Why> {
+    let limit = upstream.spec.timeout.connect;
+    let error = match worker.deadlines.within(limit, Box::pin(open(target.address))).await {
+        Some(Ok(stream)) => {
+            worker.metrics.upstream_connections_total.add(1);
+            return Ok(stream);
+        }
+        Some(Err(error)) => Unconnected::Refused(error),
+        None => Unconnected::Late,
+    };
+    told(worker, upstream, target, pool, &error);
+    Err(Why::Connect)
+}
+
+fn told(worker: &Worker, upstream: &CompiledUpstream, target: &Endpoint, pool: &Pool, error: &Unconnected) {
+    worker.metrics.unconnected(error);
     let (upstream, target) = (&upstream.name, &target.label);
     if error.is_of_config() && pool.may_tell() {
         tracing::warn!(%upstream, %target, %error, "a target can't be connected to");
     } else {
         tracing::debug!(%upstream, %target, %error, "a target can't be connected to");
     }
-    Err(Why::Connect)
 }
 
 async fn try_to(

@@ -50,19 +50,25 @@ impl Figures {
     }
 }
 
-/// What all workers have counted of one upstream. Takes no memory before there is traffic.
-#[derive(Debug, Default)]
-pub(crate) struct ByWorker(OnceLock<Box<[Figures]>>);
+/// What all workers have counted of one upstream, or of something else. Takes no memory before there is traffic.
+#[derive(Debug)]
+pub(crate) struct ByWorker<T = Figures>(OnceLock<Box<[T]>>);
 
-impl ByWorker {
+impl<T> Default for ByWorker<T> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl<T: Default> ByWorker<T> {
     /// Those of the worker of this number.
-    pub(crate) fn of(&self, worker: usize, workers: impl FnOnce() -> usize) -> &Figures {
-        let all = self.0.get_or_init(|| (0..workers().max(1)).map(|_| Figures::default()).collect());
+    pub(crate) fn of(&self, worker: usize, workers: impl FnOnce() -> usize) -> &T {
+        let all = self.0.get_or_init(|| (0..workers().max(1)).map(|_| T::default()).collect());
         &all[worker % all.len()]
     }
 
     /// All workers' together.
-    pub(crate) fn sum(&self, read: impl Fn(&Figures) -> u64) -> u64 {
+    pub(crate) fn sum(&self, read: impl Fn(&T) -> u64) -> u64 {
         self.0.get().into_iter().flatten().fold(0, |sum, figures| sum.wrapping_add(read(figures)))
     }
 

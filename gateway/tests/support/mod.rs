@@ -6,6 +6,7 @@
 pub mod frames;
 pub mod http2;
 pub mod recorder;
+pub mod tcp;
 pub mod tls;
 
 use std::{

@@ -1,11 +1,11 @@
-//! That no two routes take exactly the same requests: of two such, one would never be used.
+//! That no two routes take exactly the same requests or connections: of two such, one would never be used.
 
 use ahash::HashSet;
 
 use super::Notes;
 use crate::{
     Change, Config, Kind, Name, Op,
-    claims::{self, Claim},
+    claims::{self, Claim, Claims, TcpClaim},
     route::{Match, ValueMatch},
 };
 
@@ -30,24 +30,56 @@ fn same(one: &Match, other: &Match) -> bool {
 }
 
 pub(super) fn check(after: &Config, change: &Change, notes: &mut Notes) {
-    let put: HashSet<&Name> = change
-        .ops
-        .iter()
-        .filter_map(|op| match op {
-            Op::Put { kind: Kind::Route, name, .. } => Some(name),
-            _ => None,
-        })
-        .collect();
+    let put = put(change, Kind::Route);
     for name in &put {
         let Some(entry) = after.routes.get(*name) else { continue };
         notes.at(Kind::Route, name);
         for claim in claims::of(&entry.spec) {
-            // Of two new ones, each would tell of the other: the later name does.
-            let others = after.claims.holders(claim.hash);
-            for other in others.filter(|other| other != name && (!put.contains(other) || *name > other)) {
+            for other in others(&after.claims, claim.hash, name, &put) {
                 note_if_same(after, claim, other, notes);
             }
         }
+    }
+    let put = self::put(change, Kind::TcpRoute);
+    for name in &put {
+        let Some(entry) = after.tcp_routes.get(*name) else { continue };
+        notes.at(Kind::TcpRoute, name);
+        for claim in claims::of_tcp(&entry.spec) {
+            for other in others(&after.tcp_claims, claim.hash, name, &put) {
+                note_if_same_tcp(after, claim, other, notes);
+            }
+        }
+    }
+}
+
+/// What of this kind the change puts in.
+fn put(change: &Change, wanted: Kind) -> HashSet<&Name> {
+    let ops = change.ops.iter().filter_map(|op| match op {
+        Op::Put { kind, name, .. } if *kind == wanted => Some(name),
+        _ => None,
+    });
+    ops.collect()
+}
+
+/// Who else may have this claim, beside the new one of this name.
+fn others<'c>(
+    claims: &'c Claims,
+    hash: u64,
+    name: &Name,
+    put: &HashSet<&Name>,
+) -> impl Iterator<Item = &'c Name> {
+    // Of two new ones, each would tell of the other: the later name does.
+    claims.holders(hash).filter(move |other| *other != name && (!put.contains(other) || name > *other))
+}
+
+/// Notes the claim of the TCP route `other` that is the same as this one.
+fn note_if_same_tcp(after: &Config, claim: TcpClaim<'_>, other: &Name, notes: &mut Notes) {
+    let Some(entry) = after.tcp_routes.get(other) else { return };
+    if claims::of_tcp(&entry.spec).any(|held| held == claim) {
+        let TcpClaim { listener, host, .. } = claim;
+        let message =
+            format!("takes the same connections as tcp_route {other}: listener {listener}, host {host}");
+        notes.note("hosts", message);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Notes;
-use crate::{Change, Config, Consumer, Group, Key, Kind, Name, Op, Route, Upstream};
+use crate::{Change, Config, Consumer, Group, Key, Kind, Name, Op, Route, TcpRoute, Upstream};
 
 /// Every name that an object refers to: where, of which kind, and the name.
 type References<'a> = Vec<(String, Kind, &'a Name)>;
@@ -19,6 +19,14 @@ fn of_route(route: &Route) -> References<'_> {
     let copies =
         copies.map(|(at, mirror)| (format!("mirror[{at}].upstream"), Kind::Upstream, &mirror.upstream));
     policies.chain(one).chain(several).chain(copies).collect()
+}
+
+fn of_tcp_route(route: &TcpRoute) -> References<'_> {
+    let one = route.upstream.iter().map(|name| ("upstream".to_owned(), Kind::Upstream, name));
+    let several = route.upstreams.iter().enumerate();
+    let several = several
+        .map(|(at, weighted)| (format!("upstreams[{at}].upstream"), Kind::Upstream, &weighted.upstream));
+    one.chain(several).collect()
 }
 
 fn of_upstream(upstream: &Upstream) -> References<'_> {
@@ -60,6 +68,7 @@ pub(super) fn check(after: &Config, change: &Change, notes: &mut Notes) {
             Kind::Group => after.groups.get(*name).map(|entry| of_group(&entry.spec)),
             Kind::Key => after.keys.get(*name).map(|entry| of_key(&entry.spec)),
             Kind::Upstream => after.upstreams.get(*name).map(|entry| of_upstream(&entry.spec)),
+            Kind::TcpRoute => after.tcp_routes.get(*name).map(|entry| of_tcp_route(&entry.spec)),
             Kind::Policy | Kind::Certificate => None,
         };
         for (place, of, target) in references.unwrap_or_default() {
@@ -91,6 +100,10 @@ pub(super) fn check(after: &Config, change: &Change, notes: &mut Notes) {
     if lost(&[Kind::Upstream, Kind::Policy]) {
         after.routes.iter().for_each(|(name, entry)| dangling(Kind::Route, name, of_route(&entry.spec)));
         after.groups.iter().for_each(|(name, entry)| dangling(Kind::Group, name, of_group(&entry.spec)));
+    }
+    if lost(&[Kind::Upstream]) {
+        let routes = after.tcp_routes.iter();
+        routes.for_each(|(name, entry)| dangling(Kind::TcpRoute, name, of_tcp_route(&entry.spec)));
     }
     if lost(&[Kind::Certificate]) {
         let upstreams = after.upstreams.iter();

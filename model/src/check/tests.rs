@@ -299,3 +299,69 @@ fn a_claim_ends_with_what_made_it() {
     let fresh = small();
     assert_eq!((config.routes, config.claims), (fresh.routes, fresh.claims));
 }
+
+#[test]
+fn a_tcp_route_says_what_it_takes_and_where_that_goes() {
+    let tcp = |spec: serde_json::Value| wrong(vec![put(Kind::TcpRoute, "t", &spec)]);
+    for good in [
+        json!({"hosts": ["db.example", "*.db.example"], "upstream": "u"}),
+        json!({"listeners": ["postgres"], "upstreams": [{"upstream": "u"}, {"upstream": "u", "weight": 0}]}),
+        json!({"listeners": ["proxy-tls"], "upstream": "u", "idle_timeout": "0s", "connections_max": 10}),
+    ] {
+        assert!(tcp(good.clone()).is_empty(), "{good}");
+    }
+    for (bad, paths) in [
+        (json!({"upstream": "u"}), &["tcp_routes.t"][..]),
+        (json!({"hosts": ["a.example"]}), &["tcp_routes.t"]),
+        (json!({"hosts": ["a.example"], "upstream": "nope"}), &["tcp_routes.t.upstream"]),
+        (
+            json!({"hosts": ["A.example", "192.0.2.1", "a.*"], "upstream": "u"}),
+            &["tcp_routes.t.hosts[0]", "tcp_routes.t.hosts[1]", "tcp_routes.t.hosts[2]"],
+        ),
+        (
+            json!({"listeners": ["a", "a"], "upstream": "u", "upstreams": [{"upstream": "u"}]}),
+            &["tcp_routes.t.listeners[1]", "tcp_routes.t"],
+        ),
+        (json!({"hosts": ["a.b"], "upstream": "u", "idle_timeout": "2d"}), &["tcp_routes.t.idle_timeout"]),
+    ] {
+        assert_eq!(tcp(bad.clone()), paths, "{bad}");
+    }
+}
+
+#[test]
+fn two_tcp_routes_do_not_take_the_same_connections() {
+    let tcp =
+        |listener: &str, hosts: &[&str]| json!({"listeners": [listener], "hosts": hosts, "upstream": "u"});
+    let mut config = small();
+    let first = json!({"hosts": ["a.example", "*.example"], "upstream": "u"});
+    config.apply(&change(&config, vec![put(Kind::TcpRoute, "first", &first)]));
+    let overlaps = |config: &Config, listener: &str, hosts: &[&str]| {
+        let new = change(config, vec![put(Kind::TcpRoute, "new", &tcp(listener, hosts))]);
+        check(config, &new).into_iter().map(|violation| violation.path).collect::<Vec<_>>()
+    };
+    assert_eq!(overlaps(&config, "proxy-tls", &["a.example"]), ["tcp_routes.new.hosts"]);
+    assert_eq!(overlaps(&config, "proxy-tls", &["b.example"]), [""; 0]);
+    assert_eq!(overlaps(&config, "postgres", &["a.example"]), [""; 0]);
+    assert_eq!(overlaps(&config, "proxy-tls", &[]), [""; 0]);
+    let gone = Op::Delete { kind: Kind::TcpRoute, name: Name::new("first").unwrap() };
+    config.apply(&change(&config, vec![gone]));
+    assert_eq!(overlaps(&config, "proxy-tls", &["a.example"]), [""; 0]);
+    assert_eq!(config.tcp_claims, small().tcp_claims);
+}
+
+#[test]
+fn the_bytes_of_a_tcp_route_go_into_no_second_tls() {
+    let tls = json!({"targets": [{"address": "a:1"}], "tls": {}});
+    let plain = json!({"targets": [{"address": "a:1"}]});
+    let route = json!({"hosts": ["a.example"], "upstream": "x"});
+    let both = |upstream| vec![put(Kind::Upstream, "x", upstream), put(Kind::TcpRoute, "t", &route)];
+    assert!(wrong(both(&plain)).is_empty());
+    assert_eq!(wrong(both(&tls)), ["upstreams.x.tls", "tcp_routes.t.upstream"]);
+    let mut config = small();
+    config.apply(&change(&config, both(&plain)));
+    let later = check(&config, &change(&config, vec![put(Kind::Upstream, "x", &tls)]));
+    assert_eq!(later.iter().map(|violation| &*violation.path).collect::<Vec<_>>(), ["upstreams.x.tls"]);
+    let gone = Op::Delete { kind: Kind::Upstream, name: Name::new("x").unwrap() };
+    let used = check(&config, &change(&config, vec![gone]));
+    assert_eq!(used[0].path, "upstreams.x");
+}

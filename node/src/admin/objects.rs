@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use model::{
     Config, Kind, Name, Op, Revision,
-    api::{Applied, ApplyRequest, ExplainRequest, KeyIssued, KeyRequest, Object, Objects, Step, Verb},
+    api::{
+        Applied, ApplyRequest, ExplainRequest, KeyIssued, KeyRequest, Object, Objects, Step,
+        TcpExplainRequest, Verb,
+    },
     document::{self, Document},
 };
 use serde_json::Value;
@@ -284,6 +287,18 @@ pub(super) async fn explain(node: Arc<Node>, asked: Asked) -> Answer {
         .as_ref()
         .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the node is draining"))?;
     let explanation = gateway.explain(&request);
+    let revision: Revision = explanation.revision;
+    reply::tagged(StatusCode::OK, &explanation, revision, revision)
+}
+
+/// `POST /v1/explain/tcp`
+pub(super) async fn explain_tcp(node: Arc<Node>, asked: Asked) -> Answer {
+    let request: TcpExplainRequest = asked.json()?;
+    let gateway = node.gateway.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let gateway = gateway
+        .as_ref()
+        .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the node is draining"))?;
+    let explanation = gateway.explain_tcp(&request);
     let revision: Revision = explanation.revision;
     reply::tagged(StatusCode::OK, &explanation, revision, revision)
 }

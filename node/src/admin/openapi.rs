@@ -104,6 +104,7 @@ pub(super) static OPERATIONS: &[Operation] = operations! {
     GET "/v1/config" VIEWER, false, objects::export, "The whole config as a document, without keys and certificates";
     POST "/v1/apply" OPERATOR, false, objects::apply, "Make the config hold a document, all of it or nothing";
     POST "/v1/explain" VIEWER, false, objects::explain, "Which route would take a request, and why not the others";
+    POST "/v1/explain/tcp" VIEWER, false, objects::explain_tcp, "Which TCP route would take a connection, and why not the others";
     GET "/v1/health/targets" VIEWER, false, health::targets, "Which targets this node uses, and why not the others";
     GET "/v1/limits" VIEWER, false, limits::used, "The rate limits that are most used up, by node";
     GET "/v1/usage" VIEWER, false, usage::used, "What was used of quotas, by node";
