@@ -13,6 +13,8 @@ use seal::{Boot, Drop, Keyring, Kind, Opener, Sealer};
 #[allow(dead_code, missing_docs)]
 #[path = "../../node/src/gossip/seal.rs"]
 mod seal;
+#[path = "../../node/src/findings/wire.rs"]
+mod findings;
 #[allow(dead_code, missing_docs)]
 #[path = "../../node/src/tokens.rs"]
 mod tokens;
@@ -24,6 +26,9 @@ const CLUSTER: &str = "00112233445566778899aabbccddeeff";
 phalanx_fuzz::target!(|data| {
     message(data);
     counters(data);
+    if let Some(read) = findings::decode(data) {
+        assert_eq!(findings::encode(&read), data, "findings are read otherwise");
+    }
     let (mut input, mut world) = (Input(data), World::new());
     while !input.is_empty() {
         world.step(&mut input);

@@ -14,6 +14,7 @@ pub mod benching;
 mod body;
 mod chance;
 mod check;
+pub mod checks;
 pub mod cidr;
 mod connection;
 pub mod error;
@@ -60,6 +61,7 @@ mod worker;
 
 pub use access::AccessLog;
 pub use check::check;
+pub use checks::{Checks, Finding};
 pub use error::Error;
 pub use gateway::{Gateway, Installed};
 pub use lease::{Lease, Moment};

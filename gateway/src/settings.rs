@@ -5,7 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use model::Name;
 
 use crate::{
-    access::AccessLog, cidr::Cidr, lease::Lease, proxy_protocol::ProxyProtocol, rate_limits::RateLimits,
+    access::AccessLog, checks::Checks, cidr::Cidr, lease::Lease, proxy_protocol::ProxyProtocol,
+    rate_limits::RateLimits,
 };
 
 /// What one process's data plane is told besides the config.
@@ -38,6 +39,8 @@ pub struct Settings {
     pub lease: Arc<Lease>,
     /// The counters of rate limits; those of a node that has no others unless said.
     pub rate_limits: Arc<RateLimits>,
+    /// How checks of targets are shared with others; with nobody unless said.
+    pub checks: Arc<Checks>,
     /// How much a stranger may ask for.
     pub limits: Limits,
 }
@@ -59,6 +62,7 @@ impl Settings {
             access_log: None,
             lease: Arc::default(),
             rate_limits: RateLimits::alone(),
+            checks: Arc::default(),
             limits: Limits::default(),
         }
     }

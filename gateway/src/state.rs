@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::{
     timer,
-    upstream::{balance::Latency, budget::Budget, figures::ByWorker},
+    upstream::{balance::Latency, budget::Budget, figures::ByWorker, health::opinion::Word},
 };
 
 /// What is known of an upstream beside its config; kept for as long as the upstream is there.
@@ -170,6 +170,10 @@ pub struct TargetState {
     pub in_use_since_ms: AtomicU64,
     /// Whether its checks say that it is not well.
     pub unhealthy: AtomicBool,
+    /// What checks have found, for people: the newest word of each who checks it.
+    pub found: ArcSwapOption<Vec<Word>>,
+    /// Whether its checks are left to others now.
+    pub is_left_to_others: AtomicBool,
     /// Failures among requests of late, packed, where they are counted.
     pub window: AtomicU64,
     /// Why it was last taken out of use.
@@ -201,6 +205,8 @@ impl TargetState {
             ejected_until_ms: AtomicU64::new(0),
             in_use_since_ms: AtomicU64::new(timer::now_ms()),
             unhealthy: AtomicBool::new(false),
+            found: ArcSwapOption::const_empty(),
+            is_left_to_others: AtomicBool::new(false),
             window: AtomicU64::new(0),
             why: ArcSwapOption::const_empty(),
             load: TargetLoad::default(),

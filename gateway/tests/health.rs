@@ -9,11 +9,12 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU16, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering::SeqCst},
     },
 };
 
 use bytes::Bytes;
+use gateway::{Checks, Finding};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
@@ -228,5 +229,159 @@ async fn no_more_than_so_many_of_a_hundred_are_ejected() {
         let under = in_front(settings(), targets(&all, health));
         bodies(&under, 40).await;
         assert_eq!(out(&under).len(), most, "{percent} %");
+    }
+}
+
+/// The number of checks that this gateway has made.
+fn checks(under: &Under) -> f64 {
+    under.metric("phalanx_upstream_checks_total{upstream=\"u\"}").unwrap_or_default()
+}
+
+/// Two gateways before these targets, which check each of them once between them, and what each leaves for the other to be heard.
+fn sharing(targets: &Value) -> [(Under, Arc<Checks>); 2] {
+    [1, 2].map(|me| {
+        let (mut settings, shared) = (settings(), Arc::<Checks>::default());
+        shared.share(me, &[1, 2]);
+        settings.checks = shared.clone();
+        (in_front(settings, targets.clone()), shared)
+    })
+}
+
+/// Carries what is found between the two for as long as it is run, as long as there are ways.
+async fn carry(both: [&Arc<Checks>; 2], is_open: &AtomicBool) -> Infallible {
+    loop {
+        for (from, to, number) in [(both[0], both[1], 1), (both[1], both[0], 2)] {
+            while let Some(finding) = from.next() {
+                if is_open.load(SeqCst) {
+                    to.hear(number, finding);
+                }
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+/// These targets, each checked by one gateway.
+fn once(addresses: &[SocketAddr]) -> Value {
+    targets(addresses, quick(json!({"http": {"path": "/healthz"}, "checkers": 1})))
+}
+
+/// Who has found the targets well, or not.
+fn found(under: &Under) -> Vec<(u64, bool)> {
+    let health = under.gateway.targets(None);
+    let found = health.items.iter().flat_map(|item| &item.found);
+    found.map(|found| (found.node_id.0, found.well)).collect()
+}
+
+#[tokio::test]
+async fn one_checks_for_both_and_what_it_finds_is_looked_into_by_the_other() {
+    let ((sick, status), (well, _)) = (origin("sick").await, origin("well").await);
+    let [(one, left), (other, right)] = sharing(&once(&[sick.address, well.address]));
+    let is_open = AtomicBool::new(true);
+    let test = async {
+        // Each of them has all targets checked by somebody, and between them each is checked by one.
+        let by = |under: &Under, by: &str| {
+            let name = format!("phalanx_upstream_checked_targets{{upstream=\"u\",by=\"{by}\"}}");
+            under.metric(&name).unwrap_or_default()
+        };
+        until(|| found(&one).len() == 2 && found(&other).len() == 2).await;
+        until(|| sick.count() + well.count() >= 40).await;
+        assert_eq!(by(&one, "here") + by(&other, "here"), 2.0);
+        assert_eq!(by(&one, "others") + by(&other, "others"), 2.0);
+        status.store(503, SeqCst);
+        let why = "it answered 503".to_owned();
+        until(|| [&one, &other].iter().all(|under| out(under) == [(sick.address.to_string(), why.clone())]))
+            .await;
+        status.store(200, SeqCst);
+        until(|| out(&one).is_empty() && out(&other).is_empty()).await;
+        // Then it is left to one of them again.
+        until(|| by(&one, "others") + by(&other, "others") == 2.0).await;
+    };
+    tokio::select! {
+        never = carry([&left, &right], &is_open) => match never {},
+        () = test => {}
+    }
+}
+
+#[tokio::test]
+async fn who_hears_nothing_checks_for_itself() {
+    let (well, _) = origin("well").await;
+    let [(one, left), (other, right)] = sharing(&once(&[well.address]));
+    let is_open = AtomicBool::new(true);
+    let test = async {
+        until(|| found(&one).len() == 1 && found(&other).len() == 1).await;
+        is_open.store(false, SeqCst);
+        // Each now goes by what it finds itself.
+        until(|| checks(&one) >= 5.0 && checks(&other) >= 5.0).await;
+        until(|| found(&one) == [(1, true)] && found(&other) == [(2, true)]).await;
+        is_open.store(true, SeqCst);
+        right.share(2, &[]);
+        let before = checks(&other);
+        until(|| checks(&other) > before + 5.0).await;
+    };
+    tokio::select! {
+        never = carry([&left, &right], &is_open) => match never {},
+        () = test => {}
+    }
+}
+
+#[tokio::test]
+async fn one_who_says_that_a_target_is_ill_takes_it_from_nobody_who_finds_it_well() {
+    let (well, _) = origin("well").await;
+    let (mut settings, shared) = (settings(), Arc::<Checks>::default());
+    shared.share(1, &[2, 3]);
+    settings.checks = shared.clone();
+    let mut spec = once(&[well.address]);
+    spec["health"]["active"]["checkers"] = json!(3);
+    let under = in_front(settings, spec);
+    // By its own finding the target's digest is known.
+    let mut finding = None;
+    until(|| {
+        finding = finding.or_else(|| shared.next());
+        finding.is_some()
+    })
+    .await;
+    let target = finding.unwrap().target;
+    let ill = Finding { target, is_well: false };
+    let before = checks(&under);
+    until(|| {
+        shared.hear(2, ill);
+        shared.hear(3, Finding { is_well: true, ..ill });
+        checks(&under) > before + 10.0
+    })
+    .await;
+    assert_eq!((found(&under), out(&under)), (vec![(1, true), (2, false), (3, true)], vec![]));
+    // What nobody asked after is no harm.
+    shared.hear(9, Finding { target: target ^ 1, is_well: false });
+}
+
+#[tokio::test]
+async fn a_request_that_fails_has_its_target_checked_here() {
+    // Well for those who check it, and for nobody else.
+    let broken = Origin::answering(|got| match got.head.starts_with("GET /healthz") {
+        true => ok("well"),
+        false => String::new(),
+    })
+    .await;
+    let [(one, left), (other, right)] = sharing(&once(&[broken.address]));
+    let is_open = AtomicBool::new(true);
+    let test = async {
+        until(|| found(&one).len() == 1 && found(&other).len() == 1).await;
+        let is_left = |under: &Under| {
+            under.metric("phalanx_upstream_checked_targets{upstream=\"u\",by=\"others\"}") == Some(1.0)
+        };
+        until(|| is_left(&one) != is_left(&other)).await;
+        let relying = if is_left(&one) { &one } else { &other };
+        let mut client = relying.client().await;
+        client.write(GET).await;
+        assert_eq!(client.answer().await.status, 502);
+        until(|| !is_left(relying)).await;
+        let before = checks(relying);
+        until(|| checks(relying) >= before + 2.0).await;
+        assert!(out(relying).is_empty());
+    };
+    tokio::select! {
+        never = carry([&left, &right], &is_open) => match never {},
+        () = test => {}
     }
 }

@@ -483,6 +483,20 @@ pub struct TargetHealth {
     pub failures: u32,
     /// Whether it is checked.
     pub checked: bool,
+    /// What checks have found of it of late, by node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<TargetFound>,
+}
+
+/// What a node's checks have found of a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetFound {
+    /// The node; 0 is the one that is asked, while it is in no cluster.
+    pub node_id: NodeId,
+    /// Whether the target is well.
+    pub well: bool,
+    /// How long ago the node that is asked found so or heard it, in milliseconds.
+    pub age_ms: u64,
 }
 
 /// `GET /v1/limits`: the rate limits that are most used up, as this node knows.

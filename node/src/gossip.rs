@@ -36,7 +36,7 @@ use self::{
     seal::Boot,
     transport::{Heard, Members, Metrics, Sealed, made_up},
 };
-use crate::{counters::Counters, identity};
+use crate::{counters::Counters, findings::Findings, identity};
 
 /// Between rounds; in each, a node gossips with three others.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -118,8 +118,8 @@ pub(crate) struct Gossip {
 
 impl Gossip {
     /// Starts gossiping on this UDP socket with the members of the cluster, whoever they are at the time, sealed with
-    /// the cluster's keys; silent while there are none. `data` is where the time of the last start is kept; `rates` are told and heard
-    /// on the same socket.
+    /// the cluster's keys; silent while there are none. `data` is where the time of the last start is kept; `rates` and `findings` are told
+    /// and heard on the same socket.
     #[expect(clippy::too_many_arguments, reason = "the parts that a node is made of")]
     pub(crate) async fn start(
         node_id: NodeId,
@@ -128,7 +128,7 @@ impl Gossip {
         socket: UdpSocket,
         cluster: watch::Receiver<Arc<Cluster>>,
         facts: Facts,
-        rates: Counters,
+        (rates, findings): (Counters, Findings),
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let boot = Boot::new(started_ms(data)?);
@@ -140,7 +140,7 @@ impl Gossip {
         let (who, members) = ((node_id, boot), directory.members.clone());
         rates.view().set_start(Start { node: node_id, at_ms: boot.started_ms });
         let (reader, messages) =
-            Reader::new(socket.clone(), who, members, metrics.clone(), heard.clone(), rates);
+            Reader::new(socket.clone(), who, members, metrics.clone(), heard.clone(), (rates, findings));
         let transport = Sealed {
             socket,
             node: node_id,

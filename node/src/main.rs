@@ -4,6 +4,7 @@ mod admin;
 mod certificates;
 mod counters;
 mod demo;
+mod findings;
 mod gossip;
 mod identity;
 mod join;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     counters::{Counters, View},
+    findings::Findings,
     gossip::{Facts, Gossip},
     identity::NodeIdentity,
     lease, quotas, renew,
@@ -56,6 +57,7 @@ pub(crate) struct Member {
 /// What the rest of the node lends to a member.
 pub(crate) struct Lent<'a> {
     pub(crate) counters: Counters,
+    pub(crate) findings: Findings,
     pub(crate) settings: &'a Settings,
     pub(crate) installed: watch::Receiver<Revision>,
     pub(crate) lease: &'a Arc<gateway::Lease>,
@@ -142,7 +144,7 @@ impl Member {
             port.udp,
             cluster,
             lent.facts,
-            counters,
+            (counters, lent.findings),
             lent.registry,
         )
         .await

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin, certificates,
     counters::{self, Counters},
+    findings::Findings,
     gossip::Facts,
     identity::{self, NodeIdentity},
     member::{Member, PeerPort, told},
@@ -71,6 +72,7 @@ pub(crate) struct Spare {
     pub(crate) storage: Storage,
     pub(crate) port: PeerPort,
     pub(crate) counters: Counters,
+    pub(crate) findings: Findings,
 }
 
 /// The node, as its parts and the admin API see it.
@@ -126,6 +128,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     // Before anybody is served: what was used of quotas is on the disk.
     counters.follow(storage.usage(), storage.cluster().borrow().nodes.len());
     proxy.rate_limits = rates;
+    let findings = Findings::new(proxy.checks.clone(), &registry).context("metrics of checks")?;
     let gateway = Gateway::start(proxy, storage.config(), &registry)
         .with_context(|| format!("serve clients on {}", settings.proxy))?;
     if let Some(address) = gateway.address_tls() {
@@ -145,7 +148,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
         installed,
         lease,
         member: RwLock::new(None),
-        spare: tokio::sync::Mutex::new(Some(Spare { storage, port, counters })),
+        spare: tokio::sync::Mutex::new(Some(Spare { storage, port, counters, findings })),
         advertised: OnceLock::new(),
         phase: AtomicU8::new(Phase::Starting as u8),
         tasks: Mutex::new(JoinSet::new()),

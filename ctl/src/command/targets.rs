@@ -6,7 +6,7 @@ use clap::Args;
 use http::Method;
 use model::{
     Name,
-    api::{TargetHealth, TargetsHealth},
+    api::{TargetFound, TargetHealth, TargetsHealth},
     duration,
 };
 
@@ -31,7 +31,7 @@ impl Targets {
 }
 
 fn in_words(health: &TargetsHealth) -> String {
-    let mut table = Table::new(&["UPSTREAM", "TARGET", "STATE", "CHECKED", "WHY"]);
+    let mut table = Table::new(&["UPSTREAM", "TARGET", "STATE", "CHECKS", "WHY"]);
     for item in &health.items {
         table.row(row(item));
     }
@@ -46,18 +46,38 @@ fn row(item: &TargetHealth) -> [String; 5] {
         }
         None => item.state.clone(),
     };
-    let checked = if item.checked { "yes" } else { "no" };
     [
         item.upstream.to_string(),
         item.target.clone(),
         state,
-        checked.to_owned(),
+        checks(item),
         item.why.clone().unwrap_or_default(),
     ]
 }
 
+/// What checks have found, and which nodes'.
+fn checks(item: &TargetHealth) -> String {
+    let by = |well: bool| {
+        let node = |found: &TargetFound| match found.node_id.0 {
+            0 => "this node".to_owned(),
+            node => node.to_string(),
+        };
+        let nodes: Vec<String> = item.found.iter().filter(|found| found.well == well).map(node).collect();
+        let word = if well { "well" } else { "ill" };
+        (!nodes.is_empty()).then(|| format!("{word} by {}", nodes.join(", ")))
+    };
+    let found: Vec<String> = [by(false), by(true)].into_iter().flatten().collect();
+    match (item.checked, found.is_empty()) {
+        (false, _) => "none".to_owned(),
+        (true, true) => "not yet".to_owned(),
+        (true, false) => found.join("; "),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use model::NodeId;
+
     use super::*;
 
     #[test]
@@ -70,9 +90,12 @@ mod tests {
             back_in_ms: Some(9_100),
             failures: 5,
             checked: true,
+            found: [(1, false), (2, true), (3, false)]
+                .map(|(node, well)| TargetFound { node_id: NodeId(node), well, age_ms: 10 })
+                .to_vec(),
         };
         let text = in_words(&TargetsHealth { targets: 2, out: 1, items: vec![item] });
-        assert!(text.contains("orders    10.0.0.1:80  ejected for 10s  yes      there was no"), "{text}");
+        assert!(text.contains("ejected for 10s  ill by 1, 3; well by 2  there was no"), "{text}");
         assert!(text.ends_with("1 of 2 targets are out of use on this node\n"), "{text}");
     }
 }

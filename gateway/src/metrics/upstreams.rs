@@ -1,6 +1,9 @@
 //! What the workers have counted of each upstream of the present Plan.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use arc_swap::ArcSwap;
 use prometheus::{
@@ -54,6 +57,9 @@ const RETRIES: (&str, &str) =
 
 const TARGETS: (&str, &str) = ("phalanx_upstream_targets", "Targets in use and out of use, by upstream.");
 
+const CHECKED: (&str, &str) =
+    ("phalanx_upstream_checked_targets", "Targets with checks, by upstream and who checks them now.");
+
 /// What the workers have counted of each upstream of the present Plan.
 pub(crate) struct UpstreamFigures {
     plan: Arc<ArcSwap<Plan>>,
@@ -66,7 +72,11 @@ impl UpstreamFigures {
             let labels = labels.iter().map(|label| (*label).to_owned()).collect();
             Desc::new(name.into(), help.into(), labels, HashMap::new())
         };
-        let mut descs = vec![desc(RETRIES, &["upstream", "reason"])?, desc(TARGETS, &["upstream", "state"])?];
+        let mut descs = vec![
+            desc(RETRIES, &["upstream", "reason"])?,
+            desc(TARGETS, &["upstream", "state"])?,
+            desc(CHECKED, &["upstream", "by"])?,
+        ];
         for (name, help, _) in COUNTERS {
             descs.push(desc((name, help), &["upstream"])?);
         }
@@ -74,11 +84,12 @@ impl UpstreamFigures {
     }
 }
 
-/// The upstreams that ever had traffic, in the order of their names; some under the name that they have, the rest under
+/// The upstreams that ever had traffic or have checks, in the order of their names; some under the name that they have, the rest under
 /// one.
 fn used(plan: &Plan) -> Vec<(&str, Vec<&CompiledUpstream>)> {
     let all = plan.config().upstreams.keys().filter_map(|name| plan.upstream(name));
-    let mut used = all.map(|upstream| &**upstream).filter(|upstream| upstream.state.figures.is_used());
+    let is_used = |one: &&CompiledUpstream| one.state.figures.is_used() || one.spec.health.active.is_some();
+    let mut used = all.map(|upstream| &**upstream).filter(is_used);
     let mut named: Vec<_> =
         used.by_ref().take(UPSTREAMS_MAX).map(|upstream| (upstream.name.as_str(), vec![upstream])).collect();
     let rest: Vec<_> = used.collect();
@@ -90,6 +101,18 @@ fn used(plan: &Plan) -> Vec<(&str, Vec<&CompiledUpstream>)> {
 
 fn sum(upstreams: &[&CompiledUpstream], read: impl Fn(&Figures) -> u64) -> u64 {
     upstreams.iter().fold(0, |sum, upstream| sum.wrapping_add(upstream.state.figures.sum(&read)))
+}
+
+/// How many targets that have checks are checked here, and how many by others alone.
+fn checked(used: &[(&str, Vec<&CompiledUpstream>)]) -> Vec<Metric> {
+    let of_one = |(name, of): &(&str, Vec<&CompiledUpstream>)| {
+        let checked = of.iter().filter(|upstream| upstream.spec.health.active.is_some());
+        let endpoints: Vec<_> = checked.flat_map(|upstream| upstream.endpoints.all()).collect();
+        let left = endpoints.iter().filter(|endpoint| endpoint.state.is_left_to_others.load(Relaxed)).count();
+        [("here", endpoints.len() - left), ("others", left)]
+            .map(|(by, count)| gauge(&[("upstream", name), ("by", by)], count as f64))
+    };
+    used.iter().flat_map(of_one).collect()
 }
 
 impl Collector for UpstreamFigures {
@@ -119,6 +142,7 @@ impl Collector for UpstreamFigures {
                 .map(|(state, count)| gauge(&[("upstream", name), ("state", state)], count as f64))
         });
         families.push(family(TARGETS, MetricType::GAUGE, targets.collect()));
+        families.push(family(CHECKED, MetricType::GAUGE, checked(&used)));
         families
     }
 }

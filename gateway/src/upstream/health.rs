@@ -2,6 +2,8 @@
 //! worker.
 
 pub(crate) mod active;
+mod checked;
+pub(crate) mod opinion;
 mod probe;
 pub(crate) mod view;
 

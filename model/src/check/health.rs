@@ -14,6 +14,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
 const REQUESTS_MAX: u32 = 10_000;
 const IN_A_ROW_MAX: u32 = 100;
+const CHECKERS_MAX: u32 = 64;
 const LIST_MAX: usize = 32;
 const SERVICE_BYTES_MAX: usize = 200;
 
@@ -64,6 +65,9 @@ fn active(active: &Active, upstream: &Upstream, notes: &mut Notes) {
         if !(1..=IN_A_ROW_MAX).contains(&count) {
             notes.note(format!("health.active.{place}"), "must be from 1 to 100");
         }
+    }
+    if active.checkers > CHECKERS_MAX {
+        notes.note("health.active.checkers", "must be from 0 to 64; 0 is all nodes, each for itself");
     }
     if let Some(check) = &active.http {
         http(check, notes);

@@ -82,6 +82,10 @@ fn an_upstream_is_checked() {
             "upstreams.x.health.passive.rate.requests",
         ),
         (with(json!({"health": {"active": {}}})), "upstreams.x.health.active"),
+        (
+            with(json!({"health": {"active": {"tcp": {}, "checkers": 65}}})),
+            "upstreams.x.health.active.checkers",
+        ),
         (with(json!({"health": {"active": {"http": {}, "tcp": {}}}})), "upstreams.x.health.active"),
         (
             with(json!({"health": {"active": {"tcp": {}, "timeout": "9s"}}})),

@@ -78,7 +78,7 @@ impl Default for FailureRate {
     }
 }
 
-/// Active checks: each node asks each target whether it is well. Exactly one of `http`, `tcp` and `grpc` says how.
+/// Active checks: targets are asked whether they are well, each by some nodes. Exactly one of `http`, `tcp` and `grpc` says how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Active {
@@ -101,6 +101,8 @@ pub struct Active {
     pub healthy: u32,
     /// Failed checks in a row that take it out of use.
     pub unhealthy: u32,
+    /// How many nodes check a target: 0 to 64; 0 is all of them, each for itself.
+    pub checkers: u32,
 }
 
 impl Default for Active {
@@ -113,6 +115,7 @@ impl Default for Active {
             timeout: Duration::from_secs(1),
             healthy: 2,
             unhealthy: 3,
+            checkers: 2,
         }
     }
 }

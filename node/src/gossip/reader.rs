@@ -1,4 +1,5 @@
-//! The one who reads the gossip socket: opens what comes, hands chitchat its messages, and has counters of rate limits told and heard.
+//! The one who reads the gossip socket: opens what comes, hands chitchat its messages, and has counters of rate limits and
+//! findings of checks told and heard.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -18,7 +19,7 @@ use super::{
     seal::{Boot, Drop, Kind, Opened, Opener},
     transport::{self, Contact, DATAGRAM_BYTES_MAX, Heard, Members, Messages, Outlet, transient},
 };
-use crate::counters::Counters;
+use crate::{counters::Counters, findings::Findings};
 
 /// Messages that wait for chitchat; more are lost, as datagrams may be.
 const MESSAGES_MAX: usize = 256;
@@ -33,11 +34,15 @@ pub(super) struct Reader {
     version: u64,
     gossip: Opener,
     counted: Opener,
+    found: Opener,
     outlet: Outlet,
+    findings_outlet: Outlet,
     metrics: transport::Metrics,
     heard: Heard,
     messages: mpsc::Sender<std::io::Result<(NodeId, ChitchatMessage)>>,
     counters: Counters,
+    findings: Findings,
+    node: NodeId,
     buffer: Vec<u8>,
 }
 
@@ -49,20 +54,24 @@ impl Reader {
         members: Arc<ArcSwap<Members>>,
         metrics: transport::Metrics,
         heard: Heard,
-        counters: Counters,
+        (counters, findings): (Counters, Findings),
     ) -> (Self, Messages) {
         let (messages, taken) = mpsc::channel(MESSAGES_MAX);
         let reader = Self {
             outlet: Outlet::new(Kind::Counters, node, boot, socket.clone(), heard.clone()),
+            findings_outlet: Outlet::new(Kind::Findings, node, boot, socket.clone(), heard.clone()),
             socket,
             members,
             version: 0,
             gossip: Opener::new(Kind::Gossip),
             counted: Opener::new(Kind::Counters),
+            found: Opener::new(Kind::Findings),
             metrics,
             heard,
             messages,
             counters,
+            findings,
+            node,
             buffer: vec![0; DATAGRAM_BYTES_MAX + 1],
         };
         (reader, taken)
@@ -70,7 +79,7 @@ impl Reader {
 
     /// Reads until the socket is broken or nobody wants its messages any more.
     pub(super) async fn run(mut self) {
-        let rates = self.counters.rates().clone();
+        let (rates, checks) = (self.counters.rates().clone(), self.findings.checks().clone());
         loop {
             let at = self.tell();
             tokio::select! {
@@ -95,6 +104,7 @@ impl Reader {
                     }
                 }
                 () = rates.due() => self.counters.have_come_due(),
+                () = checks.is_urgent() => self.findings.have_come_due(),
                 () = sleep_until(at.into()) => {}
                 () = self.messages.closed() => return,
             }
@@ -119,6 +129,7 @@ impl Reader {
             let is_member = |node| members.addresses.contains_key(&node);
             self.gossip.rekey(is_member);
             self.counted.rekey(is_member);
+            self.found.rekey(is_member);
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).retain(|node, _| is_member(*node));
         }
         let datagram = &mut self.buffer[..length];
@@ -128,6 +139,11 @@ impl Reader {
             Some(Kind::Counters) => {
                 let Opened { from, boot, body } = self.counted.open(&members.keyring, datagram, is_member)?;
                 self.counters.hear(from, boot.started_ms, body, now).map_err(|_| Drop::Message)?;
+                from
+            }
+            Some(Kind::Findings) => {
+                let Opened { from, body, .. } = self.found.open(&members.keyring, datagram, is_member)?;
+                self.findings.hear(from, body, now).map_err(|_| Drop::Message)?;
                 from
             }
             _ => {
@@ -149,16 +165,22 @@ impl Reader {
     /// Tells the other members what they are to be told now. Gives when to do so again.
     fn tell(&mut self) -> Instant {
         let members = self.members.load_full();
-        let Self { counters, outlet, .. } = self;
-        counters.tell(&members.addresses, Instant::now(), |body, to| {
-            let Some(datagram) = outlet.seal(&members, body) else { return };
-            for node in to {
-                let Some(address) = outlet.address(&members, *node) else { continue };
-                // What can't be sent now is as good as lost on its way, and comes again.
-                if let Err(error) = outlet.socket.try_send_to(&datagram, address) {
-                    tracing::debug!(%node, %address, %error, "counters were not sent");
-                }
-            }
-        })
+        let Self { counters, findings, outlet, findings_outlet, node, .. } = self;
+        let now = Instant::now();
+        let counters_at = counters.tell(&members.addresses, now, |body, to| send(outlet, &members, body, to));
+        let findings_at = findings
+            .tell(*node, &members.addresses, now, |body, to| send(findings_outlet, &members, body, to));
+        counters_at.min(findings_at)
+    }
+}
+
+/// Sends this body to these members. What can't be sent now is as good as lost on its way, and comes again.
+fn send(outlet: &mut Outlet, members: &Members, body: &[u8], to: &[NodeId]) {
+    let Some(datagram) = outlet.seal(members, body) else { return };
+    for node in to {
+        let Some(address) = outlet.address(members, *node) else { continue };
+        if let Err(error) = outlet.socket.try_send_to(&datagram, address) {
+            tracing::debug!(%node, %address, %error, "a datagram was not sent");
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 2 | `PG` |
-//! | 1 | what the body is: 1, gossip; 2, counters of rate limits. Of what it does not know, a node takes no notice |
+//! | 1 | what the body is: 1, gossip; 2, counters of rate limits; 3, findings of checks. Of what it does not know, a node takes no notice |
 //! | 1 | which gossip key |
 //! | 4 | the first bytes of the cluster id's SHA-256 |
 //! | 8 | the sender's node id |
@@ -41,18 +41,22 @@ pub(super) enum Kind {
     Gossip,
     /// Records of rate limits.
     Counters,
+    /// What checks of targets have found.
+    Findings,
 }
 
 impl Kind {
     /// What this datagram says that it is, if that is anything known.
     pub(super) fn of(datagram: &[u8]) -> Option<Self> {
-        [Self::Gossip, Self::Counters].into_iter().find(|kind| datagram.get(2) == Some(&kind.byte()))
+        let all = [Self::Gossip, Self::Counters, Self::Findings];
+        all.into_iter().find(|kind| datagram.get(2) == Some(&kind.byte()))
     }
 
     fn byte(self) -> u8 {
         match self {
             Self::Gossip => 1,
             Self::Counters => 2,
+            Self::Findings => 3,
         }
     }
 
@@ -61,6 +65,7 @@ impl Kind {
         match self {
             Self::Gossip => b"phalanx gossip 1",
             Self::Counters => b"phalanx counters 1",
+            Self::Findings => b"phalanx findings 1",
         }
     }
 }
@@ -219,7 +224,7 @@ impl Sealer {
 ///
 /// It forgets with the process: after a restart, a datagram that was recorded from a member's earlier boot opens until the
 /// first of its present one came. chitchat's own versions and heartbeats make that harmless: they only grow. So do counters
-/// within a window, and those of another window are not heeded.
+/// within a window, and those of another window are not heeded; and that a target is not well is believed after a check of one's own alone.
 pub(super) struct Opener {
     kind: Kind,
     senders: HashMap<NodeId, Sender>,
@@ -480,7 +485,14 @@ mod tests {
         assert_eq!(open(&mut opener, &keyring, &datagram), Err(Drop::Forged));
         let gossip = sealer.seal(&keyring, b"x").unwrap();
         assert_eq!(open(&mut Opener::new(Kind::Counters), &keyring, &gossip), Err(Drop::Version));
-        datagram[2] = 3;
+        let mut findings = Sealer::new(Kind::Findings, ONE, sealer.boot);
+        findings.rekey(&keyring);
+        let found = findings.seal(&keyring, b"x").unwrap();
+        assert_eq!(open(&mut opener, &keyring, &found), Err(Drop::Version));
+        // Nor is the key of counters that of findings.
+        datagram[2] = Kind::Findings.byte();
+        assert_eq!(open(&mut Opener::new(Kind::Findings), &keyring, &datagram), Err(Drop::Forged));
+        datagram[2] = 4;
         assert_eq!((Kind::of(&datagram), Kind::of(b"PG")), (None, None));
     }
 

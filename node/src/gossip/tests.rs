@@ -49,8 +49,8 @@ impl Ring {
         let data = self.data[data].path();
         let watch = self.cluster.subscribe();
         let registry = Registry::new();
-        let rates = Counters::of_few(&registry);
-        Gossip::start(id, "c", data, socket, watch, facts("starting"), rates, &registry).await.unwrap()
+        let told = (Counters::of_few(&registry), Findings::of_none(&registry));
+        Gossip::start(id, "c", data, socket, watch, facts("starting"), told, &registry).await.unwrap()
     }
 }
 

@@ -60,8 +60,9 @@ async fn start(identity: NodeIdentity, data: TempDir, listener: TcpListener, soc
     let (id, name) = (identity.node_id, identity.cluster_id.clone());
     let registry = Registry::new();
     let rates = crate::counters::Counters::of_few(&registry);
+    let told = (rates, crate::findings::Findings::of_none(&registry));
     let gossip =
-        Gossip::start(id, &name, data.path(), socket, cluster, facts, rates, &registry).await.unwrap();
+        Gossip::start(id, &name, data.path(), socket, cluster, facts, told, &registry).await.unwrap();
     Member { identity, consensus, gossip, installed, _data: data }
 }
 

@@ -66,7 +66,8 @@ impl Node {
     ) -> anyhow::Result<()> {
         let tls = identity.admin_tls()?;
         let spare = self.spare.lock().await.take();
-        let Spare { storage, port, counters } = spare.context("this node is in a cluster already")?;
+        let Spare { storage, port, counters, findings } =
+            spare.context("this node is in a cluster already")?;
         let said = || {
             let cluster = storage.cluster();
             let cluster = cluster.borrow();
@@ -78,6 +79,7 @@ impl Node {
         let facts = Facts { certificate_expires_at_ms: identity.certificate_expires_at_ms(), ..facts };
         let lent = Lent {
             counters,
+            findings,
             settings: &self.settings,
             installed: self.installed.clone(),
             lease: &self.lease,

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use model::{
-    Name,
-    api::{TargetHealth, TargetsHealth},
+    Name, NodeId,
+    api::{TargetFound, TargetHealth, TargetsHealth},
 };
 
-use super::{is_ejected, is_out};
+use super::{is_ejected, is_out, opinion::fresh_ms};
 use crate::{
     plan::{CompiledUpstream, Plan, endpoint::Endpoint},
     timer,
@@ -47,5 +47,20 @@ fn told(upstream: &CompiledUpstream, endpoint: &Endpoint) -> TargetHealth {
         back_in_ms: for_ms,
         failures: state.failures.load(Relaxed),
         checked: upstream.spec.health.active.is_some(),
+        found: found(upstream, endpoint),
     }
+}
+
+/// What checks have found, as far as it is fresh.
+fn found(upstream: &CompiledUpstream, endpoint: &Endpoint) -> Vec<TargetFound> {
+    let Some(active) = &upstream.spec.health.active else { return Vec::new() };
+    let (fresh_ms, now_ms) = (fresh_ms(active), timer::now_ms());
+    let words = endpoint.state.found.load();
+    let words = words.iter().flat_map(|words| words.iter());
+    let found = words.map(|word| TargetFound {
+        node_id: NodeId(word.by),
+        well: word.is_well,
+        age_ms: now_ms.saturating_sub(word.at_ms),
+    });
+    found.filter(|found| found.age_ms <= fresh_ms).collect()
 }
