@@ -56,7 +56,6 @@ pub(crate) struct Global {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 enum Command {
     /// Which requests are taken, and where they go.
     #[command(subcommand)]

@@ -182,7 +182,7 @@ fn a_cluster_is_formed_joined_and_left_and_failures_have_their_codes() {
     gwctl.fails("--address 127.0.0.1:1 route list", 5, "no node can be reached");
     gwctl.fails("--context none route list", 3, "there is no context");
     gwctl.fails("apply -f /nonexistent", 2, "/nonexistent");
-    gwctl.fails("upstream add u --to ftp://a", 2, "plain HTTP");
+    gwctl.fails("upstream add u --to ftp://a", 2, "http or https");
     assert_eq!(gwctl.run("route").code, 2);
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(&gwctl.contexts, open).unwrap();
