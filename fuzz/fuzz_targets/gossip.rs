@@ -10,11 +10,11 @@ use phalanx_fuzz::Input;
 use seal::{Boot, Drop, Keyring, Kind, Opener, Sealer};
 
 // `node` is a program, not a library: its files are compiled here once more.
+#[path = "../../node/src/findings/wire.rs"]
+mod findings;
 #[allow(dead_code, missing_docs)]
 #[path = "../../node/src/gossip/seal.rs"]
 mod seal;
-#[path = "../../node/src/findings/wire.rs"]
-mod findings;
 #[allow(dead_code, missing_docs)]
 #[path = "../../node/src/tokens.rs"]
 mod tokens;
