@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// Routes everything to this target, which so many nodes check.
 fn route_to(cluster: &Cluster, target: &str, checkers: u32) {
     let active = json!({
-        "http": {"path": "/healthz"}, "interval": "100ms", "timeout": "100ms", "healthy": 2, "unhealthy": 2,
+        "http": {"path": "/healthz"}, "interval": "250ms", "timeout": "250ms", "healthy": 2, "unhealthy": 3,
         "checkers": checkers,
     });
     let upstream = json!({
@@ -115,7 +115,8 @@ fn who_is_cut_off_from_the_others_checks_for_itself_and_from_a_target_takes_it_f
         others.iter().zip(&before).all(often).then_some(())
     });
     for place in &others {
-        assert_eq!(seen(&cluster, *place).0, "in_use");
+        // What a busy machine answers late may count as a failure of its own for a moment.
+        until("they use it, whatever they hear", || (seen(&cluster, *place).0 == "in_use").then_some(()));
         assert_eq!(http::get(cluster.nodes[*place].proxy, "/", &[]).expect("the node answers").status, 200);
     }
     cluster.links().mend(only, 3);
