@@ -21,7 +21,8 @@ use crate::{
     access::Entry,
     authority::LastHost,
     error::Fault,
-    h1, http2,
+    h1::{self, interims::Interims},
+    http2,
     pace::Pace,
     settings::{Limit, Limits},
     streams::Streams,
@@ -175,6 +176,8 @@ pub(crate) struct Connection {
     proved: OnceCell<Box<Proved>>,
     /// Its requests in flight, where it speaks HTTP/2.
     pub(crate) streams: Streams,
+    /// What targets have said before their answers, to a client of HTTP/1.1.
+    pub(crate) interims: Interims,
     used: Cell<bool>,
     idle_since_ms: Cell<u64>,
     /// Since when it is to end; 0 if it is not.
@@ -197,6 +200,7 @@ impl Connection {
             host: LastHost::default(),
             proved: OnceCell::new(),
             streams: Streams::default(),
+            interims: Interims::default(),
             used: Cell::new(false),
             idle_since_ms: Cell::new(timer::now_ms()),
             finish_since_ms: Cell::new(0),

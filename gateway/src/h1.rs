@@ -11,6 +11,7 @@ pub(crate) mod decoder;
 pub(crate) mod encode;
 pub(crate) mod fault;
 pub(crate) mod fields;
+pub(crate) mod interims;
 pub(crate) mod io;
 pub(crate) mod lines;
 pub(crate) mod outbox;

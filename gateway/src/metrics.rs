@@ -81,6 +81,7 @@ pub(crate) struct Metrics {
     pub(crate) upstream_connections_total: Count,
     unconnected: [Count; Unconnected::REASONS.len()],
     pub(crate) retries: Count,
+    pub(crate) interims: Count,
     pub(crate) ejections: Count,
     pub(crate) tunnels: Count,
     pub(crate) access_log_dropped: Count,
@@ -226,7 +227,7 @@ pub(crate) struct Collected {
 
 type Read = fn(&Metrics) -> &Count;
 
-const COUNTERS: [(&str, &str, Read); 18] = [
+const COUNTERS: [(&str, &str, Read); 19] = [
     ("phalanx_fault_delays_total", "Requests that a policy of type fault has held up.", |m| &m.delays),
     ("phalanx_compress_skipped_total", "Responses not compressed for want of memory for encoders.", |m| {
         &m.compress_skipped
@@ -238,6 +239,7 @@ const COUNTERS: [(&str, &str, Read); 18] = [
     }),
     ("phalanx_upstream_failures_total", "Attempts at a target that failed.", |m| &m.upstream_failures),
     ("phalanx_upstream_connections_total", "Connections made to targets.", |m| &m.upstream_connections_total),
+    ("phalanx_interim_responses_total", "Interim responses of targets that were passed on.", |m| &m.interims),
     ("phalanx_retries_total", "Attempts after a request's first.", |m| &m.retries),
     ("phalanx_ejections_total", "Targets taken out of use by this node.", |m| &m.ejections),
     ("phalanx_tunnels_total", "Upgraded connections.", |m| &m.tunnels),

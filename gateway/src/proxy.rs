@@ -23,7 +23,7 @@ use crate::{
     streams::Open,
     upgrade,
     upload::{RequestBody, Upload},
-    upstream::{self, Answer, Times, mirror::Copies, pace::Pace},
+    upstream::{self, Answer, Times, caller::Caller, mirror::Copies, pace::Pace},
     websocket,
     worker::Worker,
 };
@@ -313,7 +313,8 @@ async fn send(
     if let Some(copies) = copies.take_if(|copies| copies.is_ready()) {
         copies.send(worker, connection);
     }
-    let forwarded = upstream::forward(worker, upstream, times, connection, request, note).await;
+    let caller = Caller::client(connection, version);
+    let forwarded = upstream::forward(worker, upstream, times, &caller, request, note).await;
     if let Some(copies) = copies {
         copies.send(worker, connection);
     }

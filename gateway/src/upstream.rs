@@ -14,7 +14,6 @@ use smallvec::SmallVec;
 
 use crate::{
     access::Note,
-    connection::Connection,
     error::Fault,
     plan::{CompiledUpstream, endpoint::Endpoint},
     state::InFlight,
@@ -30,6 +29,7 @@ mod attempt;
 pub(crate) mod balance;
 pub(crate) mod breaker;
 pub(crate) mod budget;
+pub(crate) mod caller;
 pub(crate) mod connect;
 pub(crate) mod figures;
 pub(crate) mod health;
@@ -49,6 +49,7 @@ pub(crate) use resolve::resolved;
 
 use attempt::{Failed, attempt};
 use balance::{Choice, Load};
+use caller::Caller;
 use figures::Figures;
 use replay::Replay;
 use retry::{Kept, Why};
@@ -108,7 +109,7 @@ pub(crate) async fn forward(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
     times: Times,
-    connection: &Connection,
+    caller: &Caller<'_>,
     mut request: Box<Request<RequestBody>>,
     note: &mut Note,
 ) -> Result<Answer, Fault> {
@@ -116,7 +117,7 @@ pub(crate) async fn forward(
     figures.requests.add(1);
     let upload = request.body().progress();
     let kept = keep(worker, upstream, &mut request);
-    let course = Course { worker, upstream, figures, times, connection, upload, kept, at: Cell::new(None) };
+    let course = Course { worker, upstream, figures, times, caller, upload, kept, at: Cell::new(None) };
     match worker.deadlines.until(times.end_ms, pin!(course.run(request, note))).await {
         Some(answer) => answer,
         None => {
@@ -151,7 +152,7 @@ struct Course<'a> {
     upstream: &'a CompiledUpstream,
     figures: &'a Figures,
     times: Times,
-    connection: &'a Connection,
+    caller: &'a Caller<'a>,
     upload: Option<Rc<Progress>>,
     kept: Option<Kept>,
     /// The target that has it now.
@@ -220,7 +221,7 @@ impl<'a> Course<'a> {
         note.attempt(&upstream.name, &target.label);
         let mut load = Load::begin(&upstream.spec.balance, target);
         let began = (!upstream.spec.health.passive.slow.is_zero()).then(Instant::now);
-        let attempted = attempt(worker, upstream, target, self.connection, self.times, request, fresh).await;
+        let attempted = attempt(worker, upstream, target, self.caller, self.times, request, fresh).await;
         note.attempted();
         match attempted {
             Ok(mut answer) => {

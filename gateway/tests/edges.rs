@@ -251,9 +251,9 @@ async fn an_answer_that_has_no_body_gets_none() {
 }
 
 #[tokio::test]
-async fn interim_answers_are_passed_over() {
+async fn a_100_that_nobody_waits_for_is_passed_over() {
     let origin = Origin::answering(|_| {
-        format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{}", ok("final"))
+        format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100\r\nX: y\r\n\r\n{}", ok("final"))
     })
     .await;
     let under = in_front_of(origin.address);

@@ -96,7 +96,9 @@ pub(crate) struct Exchange {
     /// What has come and is not taken yet.
     buf: BytesMut,
     lines: Lines,
+    /// Interim responses that have come, and their bytes.
     interims: u8,
+    interim_bytes: usize,
     /// Whether something of the request has gone out.
     sent: bool,
     /// Whether the connection may be used again, as far as the request goes.
@@ -123,6 +125,7 @@ impl Exchange {
             buf: BytesMut::new(),
             lines: Lines::default(),
             interims: 0,
+            interim_bytes: 0,
             sent: false,
             clean: true,
             held_since_ms: 0,
@@ -182,30 +185,36 @@ impl Exchange {
         })
     }
 
-    /// The head of the answer.
+    /// The next head: that of the answer, or of an interim response before it. Of these there may be so many, and all together may have as many
+    /// bytes as one head.
     pub(crate) fn poll_head(&mut self, bytes_max: usize, cx: &mut Context<'_>) -> Poll<Result<Head, Broken>> {
         if let Poll::Ready(Err(error)) = self.poll_upload(cx) {
             return Poll::Ready(Err(error));
         }
         loop {
             if !self.buf.is_empty() {
+                let before = self.buf.len();
                 let head = response::read(&mut self.lines, &mut self.buf, self.request.method(), bytes_max);
-                match head.map_err(Broken::Bad)? {
-                    Some(head) if head.is_interim() => {
-                        self.interims += 1;
-                        if self.interims > INTERIM_MAX {
-                            return Poll::Ready(Err(Broken::Bad(Fault::HeadersTooMany)));
-                        }
-                        continue;
+                if let Some(head) = head.map_err(Broken::Bad)? {
+                    if head.is_interim() {
+                        self.count_interim(before - self.buf.len(), bytes_max).map_err(Broken::Bad)?;
                     }
-                    Some(head) => return Poll::Ready(Ok(head)),
-                    None => {}
+                    return Poll::Ready(Ok(head));
                 }
             }
             if ready!(self.poll_fill(buffers::BYTES, cx))? == 0 {
                 return Poll::Ready(Err(Broken::Closed));
             }
         }
+    }
+
+    fn count_interim(&mut self, bytes: usize, bytes_max: usize) -> Result<(), Fault> {
+        self.interims += 1;
+        self.interim_bytes += bytes;
+        if self.interims > INTERIM_MAX {
+            return Err(Fault::HeadersTooMany);
+        }
+        if self.interim_bytes > bytes_max { Err(Fault::HeadTooLarge) } else { Ok(()) }
     }
 
     /// Reads what has come, into room for so many bytes.

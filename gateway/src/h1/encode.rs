@@ -31,6 +31,14 @@ pub(crate) enum Persistence {
     Close,
 }
 
+fn status_line(out: &mut Vec<u8>, status: StatusCode) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Writes a response's head; `length` is that of a body that is not sent, where the headers do not tell it.
 pub(crate) fn response(
     out: &mut Vec<u8>,
@@ -43,11 +51,7 @@ pub(crate) fn response(
     if status == StatusCode::OK {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     } else {
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(status.as_str().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-        out.extend_from_slice(b"\r\n");
+        status_line(out, status);
     }
     let mut dated = false;
     let mut length = length;
@@ -73,6 +77,17 @@ pub(crate) fn response(
         Persistence::Implied => {}
         Persistence::KeepAlive => out.extend_from_slice(b"connection: keep-alive\r\n"),
         Persistence::Close => out.extend_from_slice(b"connection: close\r\n"),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the head of an interim response, which frames nothing (RFC 9110, section 8.6; RFC 9112, section 6.1).
+pub(crate) fn interim(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+    status_line(out, status);
+    for (name, value) in headers {
+        if !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING) {
+            field(out, name, value.as_bytes());
+        }
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -178,6 +193,16 @@ mod tests {
             say(StatusCode::from_u16(299).unwrap(), Framing::None, Persistence::Implied)
                 .starts_with("HTTP/1.1 299 \r\n")
         );
+    }
+
+    #[test]
+    fn an_interim_response_frames_nothing() {
+        let lines = headers(&[("link", "</a>"), ("content-length", "9"), ("transfer-encoding", "x")]);
+        let mut out = Vec::new();
+        interim(&mut out, StatusCode::from_u16(103).unwrap(), &lines);
+        interim(&mut out, StatusCode::from_u16(199).unwrap(), &HeaderMap::new());
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 199 \r\n\r\n");
     }
 
     #[test]

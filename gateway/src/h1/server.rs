@@ -121,7 +121,9 @@ async fn exchange(
                 return Poll::Ready(Some(response));
             }
             connection.wake_by(cx.waker());
-            if wire.poll_gone(cx).is_ready() { Poll::Ready(None) } else { Poll::Pending }
+            wire.tell(&connection.interims.take());
+            let is_gone = matches!(wire.poll_told(cx), Poll::Ready(Err(_))) || wire.poll_gone(cx).is_ready();
+            if is_gone { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
     };
@@ -136,7 +138,7 @@ async fn respond(
     response: Response<ResponseBody>,
     asked: &Asked,
 ) -> Option<Then> {
-    let begun = wire.answering();
+    wire.tell(&connection.interims.take());
     let (head, mut body) = response.into_parts();
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
     if switches && !wire.is_between() {
@@ -165,7 +167,7 @@ async fn respond(
         false => Persistence::Implied,
     };
     let mut outbox = Outbox::new(framing, |out| {
-        out.extend_from_slice(begun);
+        wire.answering(out);
         let length = if asked.is_head { body.own_length() } else { None };
         encode::response(out, head.status, &head.headers, framing, persistence, length);
     });
@@ -240,7 +242,10 @@ async fn refuse(worker: &Worker, wire: &Wire, connection: &Connection, fault: Fa
         connection.watch.refuse(fault);
     }
     let message = connection.refuse_head(worker, fault);
-    let mut outbox = Outbox::new(Framing::None, |out| out.extend_from_slice(&message));
+    let mut outbox = Outbox::new(Framing::None, |out| {
+        wire.answering(out);
+        out.extend_from_slice(&message);
+    });
     let mut body = std::pin::pin!(ResponseBody::empty());
     std::future::poll_fn(|cx| {
         if connection.must_end() {

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::AsyncWrite;
 
@@ -27,6 +27,9 @@ const LONG_READ_BYTES: usize = 64 * 1024;
 const LONG_BODY_BYTES: u64 = 16 * 1024;
 /// How much a client may send ahead of the answer that it waits for.
 const AHEAD_BYTES_MAX: usize = buffers::BYTES;
+
+/// How many bytes of interim responses wait for a client that takes nothing, beside those of the first; more are left out.
+const INTERIM_BYTES_MAX: usize = 64 * 1024;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -48,6 +51,8 @@ struct Incoming {
     number: u64,
     /// What is left to be written of the 100 that the client waits for.
     interim: &'static [u8],
+    /// What is left to be written, or to be flushed, of what targets have said before the answer.
+    told: Option<BytesMut>,
     /// Whether the rest of the request's body is to be read and thrown away.
     unwanted: bool,
     /// Whether the client sends no more.
@@ -80,6 +85,7 @@ impl Wire {
             decoder: Decoder::length(0),
             number: 0,
             interim: b"",
+            told: None,
             unwanted: false,
             ended: false,
             bad: false,
@@ -144,10 +150,46 @@ impl Wire {
         self.incoming.borrow().unwanted
     }
 
-    /// The final answer is on its way: there is no 100 any more, but for what is left of one that was begun.
-    pub(crate) fn answering(&self) -> &'static [u8] {
-        let left = std::mem::take(&mut self.incoming.borrow_mut().interim);
-        if left.len() < CONTINUE.len() { left } else { b"" }
+    /// The final answer is on its way: there is no 100 any more, but for what is left of one that was begun. That is written to `out`, and what is left of what
+    /// targets have said before.
+    pub(crate) fn answering(&self, out: &mut Vec<u8>) {
+        let incoming = &mut *self.incoming.borrow_mut();
+        let left = std::mem::take(&mut incoming.interim);
+        if left.len() < CONTINUE.len() {
+            out.extend_from_slice(left);
+        }
+        if let Some(told) = incoming.told.take() {
+            out.extend_from_slice(&told);
+        }
+    }
+
+    /// Has these interim responses of a target written, after what was begun.
+    pub(crate) fn tell(&self, heads: &[u8]) {
+        if heads.is_empty() {
+            return;
+        }
+        let incoming = &mut *self.incoming.borrow_mut();
+        let told = incoming.told.get_or_insert_default();
+        if !told.is_empty() && told.len() + heads.len() > INTERIM_BYTES_MAX {
+            return;
+        }
+        if incoming.interim.len() < CONTINUE.len() {
+            told.extend_from_slice(std::mem::take(&mut incoming.interim));
+        }
+        told.extend_from_slice(heads);
+    }
+
+    /// Writes what is left of what targets have said before the answer.
+    pub(crate) fn poll_told(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_told(&mut self.incoming.borrow_mut(), cx)
+    }
+
+    fn poll_write_told(&self, incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(told) = &mut incoming.told {
+            ready!(self.poll_write(told, cx))?;
+            incoming.told = None;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Whether the client has gone, while it waits for an answer. Some of what it sends ahead is read for that.
@@ -265,7 +307,10 @@ impl Wire {
             if incoming.ended {
                 return Poll::Ready(Some(Err(BodyError::Short)));
             }
-            ready!(self.poll_interim(&mut incoming.interim, cx))?;
+            if !incoming.interim.is_empty() {
+                ready!(self.poll_write_told(incoming, cx))?;
+                ready!(self.poll_write(&mut incoming.interim, cx))?;
+            }
             let long = incoming.decoder.left().is_none_or(|left| left > LONG_BODY_BYTES);
             let room = if long { LONG_READ_BYTES } else { buffers::BYTES };
             match self.poll_fill(incoming, room, cx) {
@@ -280,15 +325,15 @@ impl Wire {
         }
     }
 
-    /// Writes what is left of the 100 that the client waits for.
-    fn poll_interim(&self, interim: &mut &'static [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if interim.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
+    /// Writes these bytes.
+    fn poll_write(&self, bytes: &mut impl Buf, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let io = &mut *self.io.borrow_mut();
-        while !interim.is_empty() {
-            let count = ready!(Pin::new(&mut *io).poll_write(cx, interim))?;
-            *interim = &interim[count..];
+        while bytes.has_remaining() {
+            let count = ready!(Pin::new(&mut *io).poll_write(cx, bytes.chunk()))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            bytes.advance(count);
         }
         Pin::new(io).poll_flush(cx)
     }

@@ -1,6 +1,10 @@
 //! One attempt: a request sent to one target, and the wait for the head of its answer.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    rc::Rc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use http::{Request, Response, StatusCode};
 
@@ -8,6 +12,7 @@ use super::{
     Answer, Times,
     answered::Answered,
     breaker,
+    caller::Caller,
     http2::{self, Undone},
     pool::{Lease, Pool, Wire},
     replay::Replay,
@@ -15,7 +20,6 @@ use super::{
     shared::{self, Slot},
 };
 use crate::{
-    connection::Connection,
     error::Fault,
     h1::{
         client::{Broken, Exchange, ResponseBytes},
@@ -67,14 +71,14 @@ pub(super) async fn attempt(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
     target: &Endpoint,
-    connection: &Connection,
+    caller: &Caller<'_>,
     times: Times,
     request: Box<Request<RequestBody>>,
     fresh: bool,
 ) -> Result<Answer, Failed> {
     let end_ms = times.attempt.map(|limit| timer::now_ms().saturating_add(timer::millis(limit)));
     let pool = worker.pools.of(target.state.id, upstream.transport.id);
-    let whose = upstream.transport.whose(request.headers(), connection);
+    let whose = upstream.transport.whose(request.headers(), caller.connection);
     let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
     let obtained = match (upstream.transport.protocols, is_upgrade) {
         (Protocols::Http1, _) | (Protocols::Both, true) => {
@@ -101,11 +105,11 @@ pub(super) async fn attempt(
         }
         Some(Ok((Wire::Own(link), reused))) => {
             let exchange = Exchange::new(link, request);
-            let sending = own(worker, upstream, target, connection, end_ms, exchange, pool);
+            let sending = own(worker, upstream, target, caller, end_ms, exchange, pool);
             sending.await.map_err(|failed| failed.on(reused))
         }
         Some(Ok((Wire::Shared(slot), reused))) => {
-            let sending = Box::pin(on_shared(worker, upstream, target, connection, end_ms, slot, request));
+            let sending = Box::pin(on_shared(worker, upstream, target, caller, end_ms, slot, request));
             sending.await.map_err(|failed| failed.on(reused))
         }
     }
@@ -116,7 +120,7 @@ async fn own(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
     target: &Endpoint,
-    connection: &Connection,
+    caller: &Caller<'_>,
     end_ms: Option<u64>,
     mut exchange: Box<Exchange>,
     pool: Rc<Pool>,
@@ -125,7 +129,15 @@ async fn own(
     let (limit, bytes_max) = (upstream.spec.timeout.response, worker.settings.limits.head_bytes_max);
     let mut wait = limit;
     let answered = loop {
-        let heading = std::future::poll_fn(|cx| exchange.poll_head(bytes_max, cx));
+        // What comes before the answer does not put off when it is due.
+        let heading = std::future::poll_fn(|cx| {
+            loop {
+                match ready!(exchange.poll_head(bytes_max, cx)) {
+                    Ok(head) if head.is_interim() => caller.hear(worker, head.parts),
+                    answered => return Poll::Ready(answered),
+                }
+            }
+        });
         if let Some(answered) = worker.deadlines.until(Some(next(wait, end_ms)), heading).await {
             break answered;
         }
@@ -150,7 +162,7 @@ async fn own(
             let response = Response::from_parts(parts, Answered::Own(body));
             Ok(Answer { response, lease: Lease::default(), request })
         }
-        Err(Broken::Request(_)) => Err(broke_off(worker, connection, upload.as_deref())),
+        Err(Broken::Request(_)) => Err(broke_off(worker, caller, upload.as_deref())),
         Err(error) => {
             tracing::debug!(upstream = %upstream.name, target = %target.label, %error, "an attempt failed");
             let why = if matches!(error, Broken::Bad(_)) { Why::Nonsense } else { Why::Reset };
@@ -165,7 +177,7 @@ async fn on_shared(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
     target: &Endpoint,
-    connection: &Connection,
+    caller: &Caller<'_>,
     end_ms: Option<u64>,
     slot: Slot,
     mut request: Box<Request<RequestBody>>,
@@ -217,7 +229,7 @@ async fn on_shared(
     }
     let is_the_clients = error.is_user() || upload.as_ref().is_some_and(|upload| upload.broke_off());
     if unsent.is_none() && is_the_clients {
-        return Err(broke_off(worker, connection, upload.as_deref()));
+        return Err(broke_off(worker, caller, upload.as_deref()));
     }
     tracing::debug!(upstream = %upstream.name, target = %target.label, %error, "an attempt failed");
     let is_unsent = unsent.is_some();
@@ -242,12 +254,12 @@ fn keep(worker: &Worker, request: &mut Request<RequestBody>) -> Option<Kept> {
 }
 
 /// The client's body is at fault.
-fn broke_off(worker: &Worker, connection: &Connection, upload: Option<&Progress>) -> Failed {
+fn broke_off(worker: &Worker, caller: &Caller<'_>, upload: Option<&Progress>) -> Failed {
     let exceeded = upload.and_then(Progress::exceeded);
     if exceeded.is_some() && exceeded == worker.settings.limits.body_bytes_max {
         worker.metrics.limited(Limit::BodyBytes);
     }
-    let is_framed_badly = connection.watch.refused().is_some();
+    let is_framed_badly = caller.connection.watch.refused().is_some();
     let detail = if is_framed_badly { "The body is framed badly" } else { "The body broke off" };
     let fault = exceeded.map_or_else(|| Fault::bad_request(detail), Fault::body_too_large);
     Failed::for_good(fault, Why::Client)

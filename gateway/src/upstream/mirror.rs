@@ -7,7 +7,7 @@ use http_body::Body;
 use model::route::{Mirror, RouteTimeout};
 use smallvec::SmallVec;
 
-use super::{Times, enter, figures, forward, replay::Replay, retry};
+use super::{Times, caller::Caller, enter, figures, forward, replay::Replay, retry};
 use crate::{
     access::Note,
     chance,
@@ -110,9 +110,8 @@ impl Copies {
                 let _counted = counted;
                 let Ok(_in_flight) = enter(&worker, &upstream) else { return };
                 let times = Times::of(&upstream, &RouteTimeout::default());
-                let mut note = Note::default();
-                let forwarding =
-                    Box::pin(forward(&worker, &upstream, times, &connection, request, &mut note));
+                let (caller, mut note) = (Caller::gateway(&connection), Note::default());
+                let forwarding = Box::pin(forward(&worker, &upstream, times, &caller, request, &mut note));
                 if let Ok(answer) = forwarding.await {
                     answer.throw_away();
                 }

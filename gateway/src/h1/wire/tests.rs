@@ -43,6 +43,13 @@ fn written(far: &mut DuplexStream) -> String {
     String::from_utf8(buf.filled().to_vec()).unwrap()
 }
 
+/// What goes ahead of the answer.
+fn answering(wire: &Wire) -> String {
+    let mut out = Vec::new();
+    wire.answering(&mut out);
+    String::from_utf8(out).unwrap()
+}
+
 #[tokio::test]
 async fn requests_come_one_after_another() {
     let (wire, mut far) = wire();
@@ -88,7 +95,7 @@ async fn a_client_is_told_to_go_on_once_its_body_is_wanted() {
         assert!(Pin::new(&mut body).poll_frame(&mut cx()).is_pending());
     }
     assert_eq!(written(&mut far), "HTTP/1.1 100 Continue\r\n\r\n");
-    assert_eq!(wire.answering(), b"");
+    assert_eq!(answering(&wire), "");
     far.write_all(b"hello").await.unwrap();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "hello");
     assert!(body.is_end_stream() && wire.is_read() && wire.taken_bytes() == 5);
@@ -101,7 +108,7 @@ async fn a_client_is_not_told_to_go_on_where_there_is_no_need() {
     let (wire, mut far) = wire();
     far.write_all(POST.as_bytes()).await.unwrap();
     let mut body = begin(&wire);
-    assert_eq!(wire.answering(), b"");
+    assert_eq!(answering(&wire), "");
     assert!(Pin::new(&mut body).poll_frame(&mut cx()).is_pending());
     assert_eq!(written(&mut far), "");
     // It did not wait.
@@ -120,9 +127,49 @@ async fn a_100_that_was_begun_is_ended_before_the_answer() {
     assert!(Pin::new(&mut body).poll_frame(&mut cx()).is_pending());
     let begun = written(&mut far);
     assert_eq!(begun.len(), 10);
-    let left = std::str::from_utf8(wire.answering()).unwrap();
-    assert_eq!(begun + left, "HTTP/1.1 100 Continue\r\n\r\n");
-    assert_eq!(wire.answering(), b"");
+    assert_eq!(begun + &answering(&wire), "HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(answering(&wire), "");
+}
+
+#[tokio::test]
+async fn what_targets_say_before_the_answer_is_written_between_what_else_is_said() {
+    let (near, mut far) = tokio::io::duplex(10);
+    let wire = Rc::new(Wire::new(Io::Layered(Box::new(near)), Arc::default()));
+    wire.incoming.borrow_mut().buf.extend_from_slice(POST.as_bytes());
+    let mut body = begin(&wire);
+    // A hint that was begun goes before the 100, and that before another hint.
+    wire.tell(b"<hint that is long>");
+    assert!(wire.poll_told(&mut cx()).is_pending());
+    assert!(Pin::new(&mut body).poll_frame(&mut cx()).is_pending());
+    let mut all = written(&mut far);
+    assert!(Pin::new(&mut body).poll_frame(&mut cx()).is_pending());
+    all += &written(&mut far);
+    wire.tell(b"<another>");
+    loop {
+        let polled = wire.poll_told(&mut cx());
+        all += &written(&mut far);
+        if polled.is_ready() {
+            break;
+        }
+    }
+    assert_eq!(all, "<hint that is long>HTTP/1.1 100 Continue\r\n\r\n<another>");
+    // What is left goes with the answer.
+    wire.tell(b"<a third that is long>");
+    assert!(wire.poll_told(&mut cx()).is_pending());
+    wire.tell(b"");
+    assert_eq!(written(&mut far) + &answering(&wire), "<a third that is long>");
+    assert_eq!(answering(&wire), "");
+}
+
+#[tokio::test]
+async fn so_much_of_it_waits_for_a_client_that_takes_nothing_and_no_more() {
+    let (wire, _far) = wire();
+    let large = vec![b'x'; 2 * INTERIM_BYTES_MAX];
+    wire.tell(&large);
+    wire.tell(b"<left out>");
+    assert_eq!(answering(&wire).len(), large.len());
+    wire.tell(b"<hint>");
+    assert_eq!(answering(&wire), "<hint>");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use super::super::{
     Times,
     answered::Answered,
     attempt::attempt,
+    caller::Caller,
     connect::{Offer, connect},
     retry::Why,
 };
@@ -77,7 +78,8 @@ async fn answered(
     request: Box<Request<RequestBody>>,
     judge: impl AsyncFnOnce(Response<Answered>) -> Result<(), Ill>,
 ) -> Result<(), Option<Ill>> {
-    let attempted = attempt(worker, upstream, target, connection, Times::default(), request, true).await;
+    let caller = Caller::gateway(connection);
+    let attempted = attempt(worker, upstream, target, &caller, Times::default(), request, true).await;
     let answer = attempted.map_err(|failed| ill(failed.why))?;
     let judged = judge(answer.response).await;
     // Each check is by a connection of its own, so that it is known whether the target takes one.
