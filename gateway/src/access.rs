@@ -122,6 +122,9 @@ pub(crate) struct Entry {
     consumer: Option<Name>,
     upstream: Option<Name>,
     attempts: u32,
+    /// Attempts that were made beside others.
+    hedges: u32,
+    hedge_won: bool,
     target: Option<Box<str>>,
     attempt_began: Option<Instant>,
     target_time: Option<Duration>,
@@ -146,6 +149,8 @@ impl Entry {
             consumer: None,
             upstream: None,
             attempts: 0,
+            hedges: 0,
+            hedge_won: false,
             target: None,
             attempt_began: None,
             target_time: None,
@@ -189,6 +194,23 @@ impl Note {
             entry.attempts += 1;
             entry.target = Some(target.into());
             entry.attempt_began = Some(Instant::now());
+        }
+    }
+
+    /// It is sent to one more target besides.
+    pub(crate) fn hedged(&mut self) {
+        if let Some(entry) = &mut self.0 {
+            entry.attempts += 1;
+            entry.hedges += 1;
+        }
+    }
+
+    /// Of those that it was sent to at once this target has answered, after so long, or was the last to fail.
+    pub(crate) fn attempted_at(&mut self, target: &str, took: Duration, is_hedge: bool) {
+        if let Some(entry) = &mut self.0 {
+            entry.target = Some(target.into());
+            entry.target_time = Some(took);
+            entry.hedge_won = is_hedge;
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::{
     timer,
-    upstream::{balance::Latency, budget::Budget, figures::ByWorker, health::opinion::Word},
+    upstream::{balance::Latency, budget::Budget, figures::ByWorker, health::opinion::Word, hedge::Tail},
 };
 
 /// What is known of an upstream beside its config; kept for as long as the upstream is there.
@@ -26,6 +26,8 @@ pub struct UpstreamState {
     in_flight: AtomicU32,
     /// How many requests may be sent again.
     pub(crate) budget: Budget,
+    /// How long its slowest answers take of late, once somebody wants to know.
+    pub(crate) tail: OnceLock<Box<Tail>>,
     /// What is counted of it.
     pub(crate) figures: ByWorker,
     /// Told when it has somewhere to go, if it had not.

@@ -33,6 +33,7 @@ pub(crate) mod caller;
 pub(crate) mod connect;
 pub(crate) mod figures;
 pub(crate) mod health;
+pub(crate) mod hedge;
 pub(crate) mod http2;
 pub(crate) mod mirror;
 pub(crate) mod pace;
@@ -155,7 +156,7 @@ struct Course<'a> {
     caller: &'a Caller<'a>,
     upload: Option<Rc<Progress>>,
     kept: Option<Kept>,
-    /// The target that has it now.
+    /// The target that has had it for longest.
     at: Cell<Option<&'a Endpoint>>,
 }
 
@@ -167,14 +168,29 @@ impl<'a> Course<'a> {
         // The targets whose idle connections are not to be trusted.
         let mut broken = SmallVec::<[u64; 4]>::new();
         loop {
-            let (target, fresh) = match stay.take() {
+            let (mut target, fresh) = match stay.take() {
                 Some(target) => (target, true),
                 None => {
                     let picked = choice.next().ok_or(Fault::UNAVAILABLE)?;
                     (picked.endpoint, picked.again && broken.contains(&picked.endpoint.state.id))
                 }
             };
-            let attempted = self.attempt(target, fresh, request, note).await;
+            let attempted = match hedge::of(self, &request, &choice) {
+                None => {
+                    self.at.set(Some(target));
+                    note.attempt(&self.upstream.name, &target.label);
+                    let attempted = self.attempt(self.caller, target, fresh, request).await;
+                    note.attempted();
+                    attempted
+                }
+                Some(hedge) => {
+                    let begin = (target, fresh);
+                    let racing = hedge::race(self, hedge, &mut choice, begin, request, &mut retries, note);
+                    let (at, attempted) = Box::pin(racing).await;
+                    target = at;
+                    attempted
+                }
+            };
             let is_left = retries < self.upstream.spec.retry.attempts;
             let has_others = choice.has_untried();
             match attempted {
@@ -196,6 +212,9 @@ impl<'a> Course<'a> {
                     continue;
                 }
                 Err(mut failed) => {
+                    if failed.why == Why::Overflow {
+                        self.figures.overflows.add(1);
+                    }
                     broken.push(target.state.id);
                     let wait = if is_left { self.failed(&failed, retries, has_others) } else { None };
                     let Some(wait) = wait else { return Err(failed.fault) };
@@ -207,22 +226,19 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Sends the request to this target, for as long as an attempt may take, and judges the target by what comes of it.
+    /// Sends the request to this target for this caller, for as long as an attempt may take, and judges the target by what comes of it.
     async fn attempt(
         &self,
+        caller: &Caller<'_>,
         target: &'a Endpoint,
         fresh: bool,
         request: Box<Request<RequestBody>>,
-        note: &mut Note,
     ) -> Result<Answer, Failed> {
         let Self { worker, upstream, .. } = self;
-        self.at.set(Some(target));
         self.figures.attempts.add(1);
-        note.attempt(&upstream.name, &target.label);
         let mut load = Load::begin(&upstream.spec.balance, target);
         let began = (!upstream.spec.health.passive.slow.is_zero()).then(Instant::now);
-        let attempted = attempt(worker, upstream, target, self.caller, self.times, request, fresh).await;
-        note.attempted();
+        let attempted = attempt(worker, upstream, target, caller, self.times, request, fresh).await;
         match attempted {
             Ok(mut answer) => {
                 match self.faulty(&answer, began) {
@@ -239,9 +255,7 @@ impl<'a> Course<'a> {
                 Ok(answer)
             }
             Err(failed) => {
-                if failed.why == Why::Overflow {
-                    self.figures.overflows.add(1);
-                } else if failed.why.is_to_blame() && !(failed.reused && self.has_again(&failed)) {
+                if failed.why.is_to_blame() && !(failed.reused && self.has_again(&failed)) {
                     load.failed();
                     self.failed_at(target, failed.why);
                 }
@@ -312,11 +326,15 @@ impl<'a> Course<'a> {
         self.times.end_ms.is_none_or(|end_ms| begin_ms < end_ms)
     }
 
-    /// Takes a retry's worth from the budget.
-    fn is_affordable(&self) -> bool {
+    /// Takes a retry's worth from the budget, if there is so much.
+    fn takes_of_budget(&self) -> bool {
         let state = &self.upstream.state;
         let requests = state.figures.sum(|figures| figures.requests.get());
-        let affordable = state.budget.take(&self.upstream.spec.retry.budget, requests, timer::now_ms());
+        state.budget.take(&self.upstream.spec.retry.budget, requests, timer::now_ms())
+    }
+
+    fn is_affordable(&self) -> bool {
+        let affordable = self.takes_of_budget();
         if !affordable {
             self.figures.retries_refused.add(1);
         }

@@ -3,6 +3,7 @@
 mod balance;
 mod condition;
 mod health;
+mod hedge;
 mod limits;
 mod protocol;
 mod proxy_protocol;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use balance::{Balance, HashKey, Hashing};
 pub use condition::Condition;
 pub use health::{Active, FailureRate, GrpcCheck, Health, HttpCheck, Passive, TcpCheck};
+pub use hedge::{After, Hedge};
 pub use limits::Limits;
 pub use protocol::Protocol;
 pub use proxy_protocol::ProxyProtocol;
@@ -49,6 +51,9 @@ pub struct Upstream {
     /// How a failed attempt is tried again.
     #[serde(default)]
     pub retry: Retry,
+    /// When it is sent to one more target before it has failed; never unless this is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Box<Hedge>>,
     /// How long to wait.
     #[serde(default)]
     pub timeout: Timeout,

@@ -36,6 +36,12 @@ pub(crate) struct UpstreamSpec {
     /// What is tried again, as `connect,reset,timeout,gateway_error,429`.
     #[arg(long, value_name = "CONDITIONS", value_delimiter = ',')]
     retry_on: Vec<String>,
+    /// A request without an answer is sent to one more target after so long, as `50ms`, or after what so many of a hundred take, as `p95`.
+    #[arg(long, value_name = "TIME")]
+    hedge_after: Option<String>,
+    /// To how many more, each after as long again.
+    #[arg(long, requires = "hedge_after")]
+    hedge_max: Option<u32>,
     /// How long to wait for a connection, as `1s`.
     #[arg(long)]
     connect_timeout: Option<String>,
@@ -106,6 +112,8 @@ impl Spec for UpstreamSpec {
         let conditions =
             (!self.retry_on.is_empty()).then(|| self.retry_on.iter().map(|on| condition(on)).collect());
         put(&["retry", "on"], conditions);
+        put(&["hedge", "after"], self.hedge_after.as_ref().map(|after| json!(after)));
+        put(&["hedge", "max"], self.hedge_max.map(|max| json!(max)));
         for (place, text) in [
             (["timeout", "connect"], &self.connect_timeout),
             (["timeout", "response"], &self.response_timeout),
@@ -244,7 +252,7 @@ mod tests {
     fn flags_are_fields_of_the_spec() {
         let spec = built(
             "--to https://a --to https://b:8443 --balance least_requests --protocol auto --tls-sni c --retries 1 \
-             --retry-on connect,5xx,429 --attempt-timeout 2s --total-timeout 10s --eject-after 3 --health-path /healthz \
+             --retry-on connect,5xx,429 --hedge-after p95 --hedge-max 1 --attempt-timeout 2s --total-timeout 10s --eject-after 3 --health-path /healthz \
              --health-interval 2s",
         );
         let want = json!({
@@ -253,6 +261,7 @@ mod tests {
             "balance": "least_requests",
             "protocol": "auto",
             "retry": {"attempts": 1, "on": ["connect", "5xx", 429]},
+            "hedge": {"after": "p95", "max": 1},
             "timeout": {"attempt": "2s", "total": "10s"},
             "health": {"passive": {"failures": 3}, "active": {"http": {"path": "/healthz"}, "interval": "2s"}},
         });
@@ -287,6 +296,7 @@ mod tests {
         for bad in [
             "--to https://a --to http://b",
             "--to a:1 --health-interval 2s",
+            "--to a:1 --hedge-max 2",
             "--to a:1 --tls-ca /no/such/file",
         ] {
             assert!(built(bad).is_err(), "{bad}");

@@ -45,7 +45,16 @@ pub(super) struct Line<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     target_ms: Option<f64>,
     retries: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    hedges: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    hedge_won: bool,
     request_id: &'e str,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl<'e> Line<'e> {
@@ -76,7 +85,9 @@ impl<'e> Line<'e> {
             upstream: entry.upstream.as_ref().map(|name| name.as_str()),
             target: entry.target.as_deref(),
             target_ms: entry.target_time.map(millis),
-            retries: entry.attempts.saturating_sub(1),
+            retries: entry.attempts.saturating_sub(1 + entry.hedges),
+            hedges: entry.hedges,
+            hedge_won: entry.hedge_won,
             request_id: entry.id.to_str().unwrap_or_default(),
         }
     }
@@ -117,7 +128,11 @@ impl<'e> Line<'e> {
         if let Some(ms) = self.target_ms {
             let _ = write!(to, " target_ms={ms}");
         }
-        let _ = writeln!(to, " retries={} id={}", self.retries, plain(self.request_id));
+        let _ = write!(to, " retries={}", self.retries);
+        if self.hedges > 0 {
+            let _ = write!(to, " hedges={} hedge_won={}", self.hedges, self.hedge_won);
+        }
+        let _ = writeln!(to, " id={}", plain(self.request_id));
     }
 }
 
@@ -207,6 +222,22 @@ mod tests {
         assert!(json.ends_with("}\n") && json.lines().count() == 1, "{json}");
         let read: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!((&read["path"], &read["duration_ms"]), (&"/a b\n\"é".into(), &1.5.into()));
+    }
+
+    #[test]
+    fn what_was_hedged_is_told_and_is_no_retry() {
+        let mut entry = Entry::refused(IpAddr::from([192, 0, 2, 1]), HeaderValue::from_static("id"));
+        (entry.attempts, entry.hedges, entry.hedge_won) = (3, 1, true);
+        let line = Line::of(&entry, SystemTime::UNIX_EPOCH, StatusCode::OK, 7, Duration::ZERO);
+        let (mut text, mut json) = (Vec::new(), Vec::new());
+        line.text(&mut text);
+        assert!(String::from_utf8(text).unwrap().ends_with(" retries=1 hedges=1 hedge_won=true id=id\n"));
+        line.json(&mut json);
+        let read: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(
+            (&read["retries"], &read["hedges"], &read["hedge_won"]),
+            (&1.into(), &1.into(), &true.into())
+        );
     }
 
     #[test]

@@ -28,7 +28,7 @@ const REST: &str = "(others)";
 
 type Read = fn(&Figures) -> u64;
 
-const COUNTERS: [(&str, &str, Read); 10] = [
+const COUNTERS: [(&str, &str, Read); 13] = [
     ("phalanx_upstream_requests_total", "Requests to be forwarded, by upstream.", |f| f.requests.get()),
     ("phalanx_upstream_attempts_total", "Attempts at targets, by upstream.", |f| f.attempts.get()),
     (
@@ -38,6 +38,15 @@ const COUNTERS: [(&str, &str, Read); 10] = [
     ),
     ("phalanx_upstream_retries_refused_total", "Retries that the budget did not allow, by upstream.", |f| {
         f.retries_refused.get()
+    }),
+    ("phalanx_upstream_hedges_total", "Attempts beside others without an answer yet, by upstream.", |f| {
+        f.hedges.get()
+    }),
+    ("phalanx_upstream_hedges_won_total", "Hedges whose answer was passed on, by upstream.", |f| {
+        f.hedges_won.get()
+    }),
+    ("phalanx_upstream_hedges_refused_total", "Hedges that the budget did not allow, by upstream.", |f| {
+        f.hedges_refused.get()
     }),
     ("phalanx_upstream_overflows_total", "Requests above an upstream's limits, by upstream.", |f| {
         f.overflows.get()

@@ -75,11 +75,26 @@ impl<'u> Choice<'u> {
             ([_], [_]) => 0,
             _ => self.choose()?,
         };
+        Some(self.take(at))
+    }
+
+    /// The place of one more endpoint that is in use and was not tried, if there is one.
+    pub(crate) fn spare(&self) -> Option<usize> {
+        self.choose_in_use()
+    }
+
+    /// The endpoint at this place, which is tried now.
+    pub(crate) fn take(&mut self, at: usize) -> Picked<'u> {
         let again = self.tried.contains(&at);
         if !again {
             self.tried.push(at);
         }
-        Some(Picked { endpoint: &endpoints.all()[at], again })
+        Picked { endpoint: &self.upstream.endpoints.all()[at], again }
+    }
+
+    /// Whether a cookie says where the request goes.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.affinity.bound.is_some()
     }
 
     /// Whether there is an endpoint that was not tried, other than for its cookies.
@@ -102,6 +117,13 @@ impl<'u> Choice<'u> {
     }
 
     fn choose(&self) -> Option<usize> {
+        let is_untried = |at: usize| !self.tried.contains(&at);
+        let in_use = self.choose_in_use();
+        in_use.or_else(|| self.draw(|at, _| is_untried(at))).or_else(|| self.draw(|_, _| true))
+    }
+
+    /// One that is in use and was not tried.
+    fn choose_in_use(&self) -> Option<usize> {
         let (endpoints, spec) = (&self.upstream.endpoints, &self.upstream.spec);
         if let Some(shares) = endpoints.shares() {
             let health = endpoints.levels().iter().map(|level| Health {
@@ -130,7 +152,7 @@ impl<'u> Choice<'u> {
                 return Some(at);
             }
         }
-        self.draw(will_do).or_else(|| self.draw(|at, _| is_untried(at))).or_else(|| self.draw(|_, _| true))
+        self.draw(will_do)
     }
 
     /// What the strategy draws of those that will do, of the level whose share it is, or of another.

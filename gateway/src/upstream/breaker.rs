@@ -52,6 +52,11 @@ impl Connections {
         Some(Arc::new(Self { limit, free, waiting: AtomicU32::new(0) }))
     }
 
+    /// Whether requests wait for one.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+
     fn counted(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Rc<Counted> {
         Rc::new(Counted { of: self.clone(), _permit: permit })
     }
@@ -201,10 +206,10 @@ mod tests {
         assert!(!counted.is_wanted(0));
         let here = Cell::new(0);
         let waiting = Waiting::begin(&of, Some(&here), 1).unwrap();
-        assert!(counted.is_wanted(0) && !counted.is_wanted(1) && here.get() == 1);
+        assert!(counted.is_wanted(0) && !counted.is_wanted(1) && here.get() == 1 && of.is_waited_for());
         assert!(Waiting::begin(&of, Some(&here), 1).is_none());
         drop(waiting);
-        assert!(!counted.is_wanted(0));
+        assert!(!counted.is_wanted(0) && !of.is_waited_for());
         drop(counted);
         assert!(same.free.clone().try_acquire_owned().is_ok());
     }

@@ -23,6 +23,12 @@ pub(crate) struct Figures {
     pub(crate) retries: [Count; REASONS.len()],
     /// Retries that the budget did not allow.
     pub(crate) retries_refused: Count,
+    /// Attempts made beside others that had not been answered yet.
+    pub(crate) hedges: Count,
+    /// Those whose answer was passed on.
+    pub(crate) hedges_won: Count,
+    /// Those that the budget did not allow.
+    pub(crate) hedges_refused: Count,
     /// Requests that were refused because the upstream had as much to do as it may.
     pub(crate) overflows: Count,
     /// Targets taken out of use.

@@ -74,12 +74,24 @@ impl Replay {
         Some(RequestBody::Kept(Reading { replay: self, number, next: 0 }))
     }
 
+    /// The body from its beginning, for one more reader beside the present one; none unless all of it has come and is kept.
+    pub(crate) fn beside(self: Rc<Self>) -> Option<RequestBody> {
+        let number = self.reading.get();
+        self.has_all().then_some(RequestBody::Kept(Reading { replay: self, number, next: 0 }))
+    }
+
+    /// Whether all of it has come and is kept.
+    fn has_all(&self) -> bool {
+        let source = self.source.borrow();
+        source.is_whole && (source.is_at_end || source.body.is_end_stream())
+    }
+
     /// All of it, without its trailers; none if it is not kept whole, or has not come to its end.
     pub(crate) fn copy(&self) -> Option<Bytes> {
-        let source = self.source.borrow();
-        if !source.is_whole || !(source.is_at_end || source.body.is_end_stream()) {
+        if !self.has_all() {
             return None;
         }
+        let source = self.source.borrow();
         let parts = source.frames.iter().filter_map(|part| match part {
             Part::Data(data) => Some(data),
             Part::Trailers(_) => None,
@@ -156,7 +168,9 @@ impl Body for Reading {
             this.next += 1;
             let is_last =
                 this.next == source.frames.len() && (source.is_at_end || source.body.is_end_stream());
-            if is_last && let Some(progress) = source.body.progress() {
+            // Another reader may have been there before.
+            let progress = source.body.progress().filter(|progress| progress.ended_at_ms().is_none());
+            if is_last && let Some(progress) = progress {
                 progress.end();
             }
             return Poll::Ready(Some(Ok(match part.clone() {

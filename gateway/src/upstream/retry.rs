@@ -141,6 +141,15 @@ impl Kept {
         Some(request)
     }
 
+    /// The request with a body of its own, beside those that have it already; none unless all of the body has come and is kept.
+    pub(crate) fn beside(&self, mut request: Box<Request<RequestBody>>) -> Option<Box<Request<RequestBody>>> {
+        *request.body_mut() = match self {
+            Self::Empty => RequestBody::Empty,
+            Self::Body(replay) => replay.clone().beside()?,
+        };
+        Some(request)
+    }
+
     /// Whether the body is there from its beginning.
     pub(crate) fn is_whole(&self) -> bool {
         match self {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Notes, health, text, transport};
 use crate::{
     Upstream,
-    upstream::{Backoff, Limits, Retry, Timeout},
+    upstream::{After, Backoff, Hedge, Limits, Retry, Timeout},
 };
 
 const TARGETS_MAX: usize = 1_000;
@@ -15,6 +15,9 @@ const BODY_BYTES_MAX: u32 = 1 << 20;
 const MIN_PER_S_MAX: u32 = 10_000;
 const LIMIT_MAX: u32 = 1_000_000;
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+const HEDGES_MAX: u32 = 4;
+const PERCENTS: std::ops::RangeInclusive<u8> = 50..=99;
+const FLOOR_MAX: Duration = Duration::from_secs(60);
 const TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
 /// A day: of an exchange as a whole, and of silence in a stream.
 pub(super) const TOTAL_MAX: Duration = Duration::from_secs(86_400);
@@ -41,6 +44,9 @@ pub(super) fn check(upstream: &Upstream, notes: &mut Notes) {
         }
     }
     retry(&upstream.retry, notes);
+    if let Some(hedge) = &upstream.hedge {
+        self::hedge(hedge, upstream, notes);
+    }
     timeout(&upstream.timeout, notes);
     limits(&upstream.limits, notes);
     transport::check(upstream, notes);
@@ -74,6 +80,29 @@ fn retry(retry: &Retry, notes: &mut Notes) {
     }
     if base > max {
         notes.note("retry.backoff.base", "must not be above max");
+    }
+}
+
+fn hedge(hedge: &Hedge, upstream: &Upstream, notes: &mut Notes) {
+    let Timeout { response, attempt, .. } = upstream.timeout;
+    let is_too_late = |after: Duration| after >= response || (!attempt.is_zero() && after >= attempt);
+    match hedge.after {
+        After::Time(after) if after.is_zero() || is_too_late(after) => {
+            notes.note("hedge.after", "must be from 1ms, and below timeout.response and timeout.attempt");
+        }
+        After::Percentile(percent) if !PERCENTS.contains(&percent) => {
+            notes.note("hedge.after", format!("is p{percent}, and may be p50 to p99"));
+        }
+        After::Time(_) | After::Percentile(_) => {}
+    }
+    if hedge.floor.is_zero() || hedge.floor > FLOOR_MAX {
+        notes.note("hedge.floor", "must be from 1ms to 1m");
+    }
+    if !(1..=HEDGES_MAX).contains(&hedge.max) {
+        notes.note("hedge.max", format!("is {}, and may be 1 to {HEDGES_MAX}", hedge.max));
+    } else if hedge.max > upstream.retry.attempts {
+        let attempts = upstream.retry.attempts;
+        notes.note("hedge.max", format!("is more than retry.attempts ({attempts}), of which each takes one"));
     }
 }
 

@@ -28,6 +28,13 @@ impl Latency {
         });
     }
 
+    /// An answer that nobody waited for any longer would have taken more than so many microseconds: what is expected is not less.
+    pub(crate) fn would_exceed(&self, took_us: u32, now_ms: u64) {
+        if self.expected_us(now_ms).is_none_or(|expected| took_us as f32 > expected) {
+            self.saw(took_us, now_ms);
+        }
+    }
+
     /// An attempt failed. It counts as twice what was seen before: else a target that fails at once would look like the fastest.
     pub(crate) fn failed(&self, took_us: u32, now_ms: u64) {
         self.update(now_ms, |before| {
@@ -90,6 +97,19 @@ mod tests {
         assert!(expected(&latency, 61_000) < third / 100.0);
         latency.saw(1_000, 10_000_000);
         assert_eq!(expected(&latency, 10_000_000), 1_000.0);
+    }
+
+    #[test]
+    fn who_was_given_up_early_does_not_look_fast() {
+        let latency = Latency::default();
+        latency.would_exceed(7, 1_000);
+        assert_eq!(expected(&latency, 1_000), 7.0, "it is all that is known");
+        latency.saw(50_000, 1_000);
+        latency.would_exceed(1_000, 11_000);
+        let faded = expected(&latency, 11_000);
+        assert!((18_000.0..19_000.0).contains(&faded), "{faded}");
+        latency.would_exceed(60_000, 11_000);
+        assert_eq!(expected(&latency, 11_000), 60_000.0);
     }
 
     #[test]

@@ -57,8 +57,10 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        // Who gave up waiting has seen how long it takes at the least (as tower's does).
-        self.answered();
+        // Who gave up waiting has seen how long it takes at the least.
+        if let Some((state, sent)) = self.timed() {
+            state.load.latency.would_exceed(micros_since(sent), timer::now_ms());
+        }
         if let Some(counted) = &self.0 {
             counted.state.load.in_flight.fetch_sub(1, Relaxed);
         }

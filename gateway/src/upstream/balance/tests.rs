@@ -90,6 +90,27 @@ fn each_is_tried_once_before_any_is_tried_again_and_those_in_use_first() {
 }
 
 #[test]
+fn one_to_spare_is_in_use_and_was_not_tried() {
+    for balance in STRATEGIES {
+        let upstream = upstream(balance, &[1; 4]);
+        eject(&upstream, 2);
+        let mut choice = Choice::with(&upstream, Affinity::default());
+        let mut seen = vec![place(&upstream, choice.next().unwrap())];
+        while let Some(spare) = choice.spare() {
+            let picked = choice.take(spare);
+            assert!(!picked.again, "{balance}");
+            seen.push(place(&upstream, picked));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 3], "{balance}");
+    }
+    let one = upstream("p2c", &[1]);
+    let mut choice = Choice::with(&one, Affinity::default());
+    choice.next();
+    assert_eq!(choice.spare(), None);
+}
+
+#[test]
 fn an_upstream_may_have_none_or_one() {
     for balance in STRATEGIES {
         let (none, one) = (upstream(balance, &[0]), upstream(balance, &[1]));
