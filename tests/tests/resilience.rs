@@ -196,3 +196,68 @@ fn a_mirror_that_is_gone_is_no_harm_and_gets_copies_when_it_is_there() {
         (mirror.served() > 0).then_some(())
     });
 }
+
+/// A request of this method for what the slow target holds back.
+fn held(proxy: SocketAddr, method: &'static str) -> thread::JoinHandle<u16> {
+    thread::spawn(move || {
+        let mut stream = http::connect(proxy).expect("the node listens");
+        http::exchange(&mut stream, method, HELD, &[], b"").expect("the node answers").status
+    })
+}
+
+#[test]
+fn a_request_that_takes_long_is_answered_by_another_target_if_it_may_be_sent_twice() {
+    let _alone = alone();
+    let (cluster, slow, fast) = (Cluster::form(1), Origin::start(), Origin::start());
+    fast.hold_none();
+    let to = format!("--to http://{} --to http://{}", slow.address, fast.address);
+    gwctl(&cluster, &format!("upstream add u {to} --hedge-after 20ms --eject-after 1"));
+    gwctl(&cluster, "route add all --upstream u --wait all");
+    let proxy = cluster.nodes[0].proxy;
+    let of_upstream = |what: &str| metric(&cluster, &format!("phalanx_upstream_{what}{{upstream=\"u\"}}"));
+
+    let mut posts = Vec::new();
+    until("a POST waits at the slow target", || {
+        posts.push(held(proxy, "POST"));
+        (slow.held() > 0).then_some(())
+    });
+    until("the slow target has lost a GET that came later, and sees that nobody waits for it", || {
+        assert_eq!(held(proxy, "GET").join().expect("it ends"), 200);
+        (slow.left() > 0).then_some(())
+    });
+    assert_eq!(slow.served(), 0);
+    assert!(of_upstream("hedges_won_total") >= 1.0);
+    assert_eq!(of_upstream("attempt_failures_total"), 0.0, "who lost is not to blame");
+    let waiting = |all: &[thread::JoinHandle<u16>]| all.iter().filter(|one| !one.is_finished()).count();
+    until("those that were posted to it wait on, and none besides", || {
+        (slow.held() > 0 && slow.held() == waiting(&posts)).then_some(())
+    });
+    let ends = |all: Vec<thread::JoinHandle<u16>>| {
+        until("they are answered", || {
+            slow.release();
+            (waiting(&all) == 0).then_some(())
+        });
+        assert!(all.into_iter().all(|one| one.join().expect("it ends") == 200));
+    };
+    ends(posts);
+
+    apply(
+        &cluster,
+        &serde_json::json!({
+            "version": 1,
+            "upstreams": {"u": {
+                "targets": [{"address": slow.address.to_string()}, {"address": fast.address.to_string()}],
+                "hedge": {"after": "20ms"},
+                "retry": {"budget": {"percent": 0, "min_per_s": 0}},
+            }},
+            "routes": {"all": {"upstream": "u"}},
+        }),
+    );
+    let mut gets = Vec::new();
+    until("there is no budget for a hedge", || {
+        gets.push(held(proxy, "GET"));
+        (slow.held() > 0 && of_upstream("hedges_refused_total") > 0.0).then_some(())
+    });
+    assert!(slow.held() > 0, "it waits for who it was sent to");
+    ends(gets);
+}
