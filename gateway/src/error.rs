@@ -155,12 +155,12 @@ impl Fault {
         "bad_gateway",
         "The upstream could not be reached or gave no valid answer",
     );
-    /// The target speaks HTTP/2 alone, and the request asks for an upgrade.
+    /// The target speaks HTTP/2 alone, and the request asks for an upgrade that it does not take.
     pub(crate) const NO_UPGRADE: Self = Self::new(
         StatusCode::BAD_GATEWAY,
         Code::Unavailable,
         "no_upgrade",
-        "The upstream speaks HTTP/2, in which there are no upgrades",
+        "The upstream speaks HTTP/2, and does not take this upgrade in it",
     );
     /// The target gave no answer in time.
     pub(crate) const TIMEOUT: Self = Self::new(

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use bytes::BytesMut;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -10,9 +11,9 @@ use crate::{
     after::Permit,
     body::ResponseBody,
     connection::Connection,
-    h1::io::{Duplex, Rewound},
+    h1::io::{Duplex, Io, Rewound},
     headers,
-    upstream::{answered::Answered, balance::Load, breaker::Counted, pool::Lease},
+    upstream::{answered::Answered, breaker::Counted, pool::Lease},
     websocket::{self, Key},
     worker::Worker,
 };
@@ -80,15 +81,15 @@ pub(crate) struct Tunnel {
     counted: Option<Rc<Counted>>,
     /// It is in flight as long as the tunnel is open.
     permits: Vec<Permit>,
-    load: Load,
+    lease: Lease,
 }
 
 impl Tunnel {
     /// Joins the client's side to the target's, to the end of both.
     pub(crate) async fn run(self, worker: &Worker, mut client: impl Duplex) {
         worker.metrics.tunnels.add(1);
-        let Self { mut target, counted, permits, load } = self;
-        let _in_flight = (counted, permits, load);
+        let Self { mut target, counted, permits, lease } = self;
+        let _in_flight = (counted, permits, lease);
         if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut target).await {
             tracing::debug!(%error, "a tunnel broke off");
         }
@@ -104,9 +105,12 @@ pub(crate) fn tunnel(
     (lease, permits): (Lease, Vec<Permit>),
 ) -> Option<Response<ResponseBody>> {
     let (mut head, body) = response.into_parts();
-    let Answered::Own(body) = body else { return None };
-    let (target, counted) = body.into_tunnel()?;
-    let tunnel = Tunnel { target, counted, permits, load: lease.load };
+    let (target, counted) = match body {
+        Answered::Own(body) => body.into_tunnel()?,
+        Answered::Switched(stream) => (Rewound::new(BytesMut::new(), Io::Layered(Box::new(stream))), None),
+        Answered::Shared(_) => return None,
+    };
+    let tunnel = Tunnel { target, counted, permits, lease };
     headers::clean_response(&mut head.headers, true);
     head.headers.insert(header::CONNECTION, UPGRADE);
     let Some(client) = asked.client.filter(|_| asked.key.is_some()) else {

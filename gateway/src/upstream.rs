@@ -41,8 +41,10 @@ pub(crate) mod pool;
 pub(crate) mod replay;
 mod resolve;
 pub(crate) mod retry;
+mod said;
 mod shared;
 pub(crate) mod stream;
+mod switch;
 
 pub(crate) use answer::Answer;
 pub(crate) use replay::Reading;

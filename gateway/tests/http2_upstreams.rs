@@ -18,8 +18,8 @@ use support::{
 use tokio::net::TcpListener;
 
 const GET: &str = "GET /a?b=c HTTP/1.1\r\nHost: shop.example\r\n\r\n";
-const UPGRADE: &str =
-    "GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 fn upstream(address: impl ToString) -> Value {
     json!({"targets": [{"address": address.to_string()}], "protocol": "http2"})

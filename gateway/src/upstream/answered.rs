@@ -7,7 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::Upgraded};
+use hyper_util::rt::TokioIo;
 
 use crate::{body::BodyError, h1::client::ResponseBytes};
 
@@ -18,6 +19,8 @@ pub(crate) enum Answered {
     Own(ResponseBytes),
     /// On one that it shares, in HTTP/2.
     Shared(Incoming),
+    /// None: a stream of HTTP/2 that is a tunnel now.
+    Switched(TokioIo<Upgraded>),
 }
 
 impl Body for Answered {
@@ -33,6 +36,7 @@ impl Body for Answered {
             Self::Shared(body) => {
                 Pin::new(body).poll_frame(cx).map(|frame| Some(frame?.map_err(BodyError::from)))
             }
+            Self::Switched(_) => Poll::Ready(None),
         }
     }
 
@@ -40,6 +44,7 @@ impl Body for Answered {
         match self {
             Self::Own(body) => body.is_end_stream(),
             Self::Shared(body) => body.is_end_stream(),
+            Self::Switched(_) => true,
         }
     }
 
@@ -47,6 +52,7 @@ impl Body for Answered {
         match self {
             Self::Own(body) => body.size_hint(),
             Self::Shared(body) => body.size_hint(),
+            Self::Switched(_) => SizeHint::with_exact(0),
         }
     }
 }

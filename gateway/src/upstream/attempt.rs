@@ -18,6 +18,7 @@ use super::{
     replay::Replay,
     retry::{self, Kept, Why},
     shared::{self, Slot},
+    switch::switch,
 };
 use crate::{
     error::Fault,
@@ -30,6 +31,7 @@ use crate::{
     settings::Limit,
     timer,
     upload::{Progress, RequestBody},
+    websocket,
     worker::Worker,
 };
 
@@ -51,12 +53,12 @@ pub(super) struct Failed {
 
 impl Failed {
     /// It is not to be sent again.
-    fn for_good(fault: Fault, why: Why) -> Self {
+    pub(super) fn for_good(fault: Fault, why: Why) -> Self {
         Self { fault, request: None, unsent: false, why, reused: false }
     }
 
     /// It may be sent again: for the first time, or as far as its body is kept.
-    fn with(fault: Fault, why: Why, request: Box<Request<RequestBody>>, unsent: bool) -> Self {
+    pub(super) fn with(fault: Fault, why: Why, request: Box<Request<RequestBody>>, unsent: bool) -> Self {
         Self { fault, request: Some(request), unsent, why, reused: false }
     }
 
@@ -80,6 +82,13 @@ pub(super) async fn attempt(
     let pool = worker.pools.of(target.state.id, upstream.transport.id);
     let whose = upstream.transport.whose(request.headers(), caller.connection);
     let is_upgrade = request.headers().contains_key(http::header::UPGRADE);
+    let proof = if is_upgrade && upstream.transport.protocols == Protocols::Http2 {
+        // There is no other upgrade in it.
+        let proof = websocket::proof_of(request.headers());
+        Some(proof.map_err(|fault| Failed::for_good(fault, Why::Client))?)
+    } else {
+        None
+    };
     let obtained = match (upstream.transport.protocols, is_upgrade) {
         (Protocols::Http1, _) | (Protocols::Both, true) => {
             let idle = if fresh { None } else { pool.take(whose.as_deref()) };
@@ -91,8 +100,7 @@ pub(super) async fn attempt(
                 }
             }
         }
-        (Protocols::Http2, true) => return Err(Failed::for_good(Fault::NO_UPGRADE, Why::Client)),
-        (_, false) => {
+        (Protocols::Http2, _) | (Protocols::Both, false) => {
             let obtaining = Box::pin(shared::obtain(worker, upstream, target, &pool, whose, fresh));
             worker.deadlines.until(end_ms, obtaining).await
         }
@@ -109,8 +117,11 @@ pub(super) async fn attempt(
             sending.await.map_err(|failed| failed.on(reused))
         }
         Some(Ok((Wire::Shared(slot), reused))) => {
-            let sending = Box::pin(on_shared(worker, upstream, target, caller, end_ms, slot, request));
-            sending.await.map_err(|failed| failed.on(reused))
+            let sent = match proof {
+                None => Box::pin(on_shared(worker, upstream, target, caller, end_ms, slot, request)).await,
+                Some(proof) => Box::pin(switch(worker, upstream, target, end_ms, slot, request, proof)).await,
+            };
+            sent.map_err(|failed| failed.on(reused))
         }
     }
 }
@@ -205,15 +216,10 @@ async fn on_shared(
     };
     let mut error = match sent {
         Ok(response) => {
-            slot.answered();
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS
-                || headers::badly_framed(response.headers())
-            {
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return Err(Failed::for_good(Fault::BAD_GATEWAY, Why::Nonsense));
             }
-            let lease = Lease { slot: Some(slot), ..Lease::default() };
-            let request = upstream.retry.takes_answer(response.status()).then_some(head);
-            return Ok(Answer { response: response.map(Answered::Shared), lease, request });
+            return answered(upstream, slot, response.map(Answered::Shared), head);
         }
         Err(error) => error,
     };
@@ -234,6 +240,22 @@ async fn on_shared(
     tracing::debug!(upstream = %upstream.name, target = %target.label, %error, "an attempt failed");
     let is_unsent = unsent.is_some();
     Err(Failed::with(Fault::BAD_GATEWAY, Why::Reset, unsent.unwrap_or(head), is_unsent))
+}
+
+/// The answer that came on this connection to this request, which may be sent again after it.
+pub(super) fn answered(
+    upstream: &CompiledUpstream,
+    slot: Slot,
+    response: Response<Answered>,
+    head: Box<Request<RequestBody>>,
+) -> Result<Answer, Failed> {
+    slot.answered();
+    if headers::badly_framed(response.headers()) {
+        return Err(Failed::for_good(Fault::BAD_GATEWAY, Why::Nonsense));
+    }
+    let lease = Lease { slot: Some(slot), ..Lease::default() };
+    let request = upstream.retry.takes_answer(response.status()).then_some(head);
+    Ok(Answer { response, lease, request })
 }
 
 /// What is kept of the body of a request that its target may refuse, whatever it is (RFC 9113, section 8.7): its beginning, if it is
@@ -266,7 +288,7 @@ fn broke_off(worker: &Worker, caller: &Caller<'_>, upload: Option<&Progress>) ->
 }
 
 /// When to look again: after so long, or when the attempt's time is over.
-fn next(wait: Duration, end_ms: Option<u64>) -> u64 {
+pub(super) fn next(wait: Duration, end_ms: Option<u64>) -> u64 {
     let at_ms = timer::now_ms().saturating_add(timer::millis(wait));
     end_ms.map_or(at_ms, |end_ms| at_ms.min(end_ms))
 }

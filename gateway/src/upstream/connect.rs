@@ -1,6 +1,6 @@
 //! How a connection to a target comes to be.
 
-use std::{cell::RefCell, io, net::SocketAddr, pin::pin, rc::Rc, task::Waker};
+use std::{io, net::SocketAddr, pin::pin, rc::Rc};
 
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
@@ -14,9 +14,9 @@ use tokio_rustls::TlsConnector;
 use super::{
     announce,
     breaker::Counted,
-    http2::STREAMS_MAX,
     pool::{Pool, Whose, Wire},
     retry::Why,
+    said::{Listened, Said},
     shared::Shared,
 };
 use crate::{
@@ -209,27 +209,24 @@ async fn http2<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let streams_max = pool.shares.streams_max.clone();
-    let mut builder = worker.http2_client.clone();
-    builder.initial_max_send_streams(streams_max.get());
-    let handshake = builder.handshake(TokioIo::new(stream));
+    let said = Said::nothing(pool.shares.streams_max.clone());
+    let handshake = worker.http2_client.handshake(TokioIo::new(Listened::new(stream, said.clone())));
     let (sender, connection) = handshake.await.map_err(Unconnected::Http)?;
-    let (told, watcher) = (streams_max.clone(), Rc::<RefCell<Option<Waker>>>::default());
-    let waits = watcher.clone();
+    let heard = said.clone();
     tokio::task::spawn_local(async move {
         let _open = counted;
         let mut connection = pin!(connection);
         let ended = std::future::poll_fn(|cx| {
             let polled = connection.as_mut().poll(cx);
-            // It is polled for every request, and once more after the first answer, by when the target has said how many it takes
-            // (RFC 9113, section 3.4).
-            told.set(connection.current_max_send_streams().clamp(1, STREAMS_MAX));
-            *waits.borrow_mut() = Some(cx.waker().clone());
+            // It is polled for every request, and once the target's settings have come, which it says first (RFC 9113, section 3.4).
+            let streams_max = connection.current_max_send_streams();
+            heard.hear(streams_max, connection.is_extended_connect_protocol_enabled(), cx.waker());
             polled
         });
         if let Err(error) = ended.await {
             tracing::trace!(%error, "a connection to a target ended early");
         }
+        heard.end();
     });
-    Ok(Wire::Shared(Shared::new(sender, streams_max, whose, watcher).slot()))
+    Ok(Wire::Shared(Shared::new(sender, said, whose).slot()))
 }

@@ -9,6 +9,7 @@ use http::{
 };
 use hyper::client::conn::http2 as client;
 
+use super::said::UNSAID;
 use crate::{settings::Limits, upload::RequestBody};
 
 /// The most requests on one connection at once.
@@ -42,7 +43,7 @@ pub(crate) fn builder(limits: &Limits) -> client::Builder<Local> {
     client.initial_stream_window_size(STREAM_WINDOW);
     client.initial_connection_window_size(CONNECTION_WINDOW);
     client.max_send_buf_size(SEND_BYTES_MAX);
-    client.initial_max_send_streams(STREAMS_MAX);
+    client.initial_max_send_streams(UNSAID);
     client.max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX));
     client
 }

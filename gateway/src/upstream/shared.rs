@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    task::Waker,
 };
 
 use http::{Request, Response};
@@ -19,6 +18,7 @@ use super::{
     http2::STREAMS_MAX,
     pool::{Pool, Whose, Wire},
     retry::Why,
+    said::Said,
 };
 use crate::{plan::CompiledUpstream, plan::endpoint::Endpoint, timer, upload::RequestBody, worker::Worker};
 
@@ -32,11 +32,8 @@ pub(crate) struct Shared {
     whose: Option<Box<Whose>>,
     /// Requests on it.
     streams: Cell<usize>,
-    /// How many its target takes at once on a connection, as far as is known.
-    streams_max: Rc<Cell<usize>>,
-    /// Wakes whoever runs it, once its target has first answered.
-    watcher: Rc<RefCell<Option<Waker>>>,
-    answered: Cell<bool>,
+    /// What its target has said of it.
+    said: Rc<Said>,
     /// Whether it gets no more requests.
     retired: Cell<bool>,
     /// When its target last answered something.
@@ -46,21 +43,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// A connection on which requests are sent by `sender`, `streams_max` at once, which is kept up to date by whoever runs it
-    /// and is woken by `watcher`.
+    /// A connection on which requests are sent by `sender`, for these alone if they are given. What is said of it is kept up to date by
+    /// whoever runs it.
     pub(super) fn new(
         sender: SendRequest<RequestBody>,
-        streams_max: Rc<Cell<usize>>,
+        said: Rc<Said>,
         whose: Option<Box<Whose>>,
-        watcher: Rc<RefCell<Option<Waker>>>,
     ) -> Rc<Self> {
         Rc::new(Self {
             sender: sender.into(),
             whose,
             streams: Cell::new(0),
-            streams_max,
-            watcher,
-            answered: Cell::new(false),
+            said,
             retired: Cell::new(false),
             heard_at_ms: Cell::new(timer::now_ms()),
             ended_at_ms: Cell::new(timer::now_ms()),
@@ -72,7 +66,7 @@ impl Shared {
     }
 
     fn has_room(&self) -> bool {
-        self.streams.get() < self.streams_max.get()
+        self.streams.get() < self.said.streams_max()
     }
 
     /// A place for one request.
@@ -98,6 +92,11 @@ impl Slot {
         self.on.sender.borrow_mut().try_send_request(request)
     }
 
+    /// Whether WebSockets are taken on the connection, once its target has said so; none if it ends before.
+    pub(super) async fn takes_websockets(&self) -> Option<bool> {
+        self.on.said.websockets().await
+    }
+
     /// The connection gets no more requests.
     pub(super) fn retire(&self) {
         self.on.retired.set(true);
@@ -106,11 +105,6 @@ impl Slot {
     /// It was answered.
     pub(super) fn answered(&self) {
         self.on.heard_at_ms.set(timer::now_ms());
-        if !self.on.answered.replace(true)
-            && let Some(watcher) = self.on.watcher.borrow_mut().take()
-        {
-            watcher.wake();
-        }
     }
 
     /// It was not answered in time. If nothing was since it was sent, the connection may be dead, and gets no more requests.
