@@ -61,7 +61,7 @@ async fn on_the_listener_for_tls_some_hosts_go_through_and_the_rest_is_ended_the
         assert!(answer.ends_with("ended"), "{host}: {answer}");
     }
     assert!(get(under.tls(), "nobody.org", &trusted).await.is_err());
-    assert_eq!(under.metric("phalanx_tls_no_certificate_total"), Some(1.0));
+    until(|| under.metric("phalanx_tls_no_certificate_total") == Some(1.0)).await;
     assert_eq!(under.metric("phalanx_tls_handshakes_total"), Some(2.0));
     until(|| under.ended("closed") == 2.0).await;
     assert_eq!(under.metric("phalanx_tcp_connections"), Some(0.0));
@@ -70,7 +70,7 @@ async fn on_the_listener_for_tls_some_hosts_go_through_and_the_rest_is_ended_the
     let mut stream = open(under.tls()).await;
     stream.write_all(garbage.as_bytes()).await.unwrap();
     rest(&mut stream).await;
-    assert_eq!(under.metric("phalanx_tls_handshake_failures_total"), Some(1.0));
+    until(|| under.metric("phalanx_tls_handshake_failures_total") == Some(1.0)).await;
 }
 
 #[tokio::test]
