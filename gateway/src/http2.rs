@@ -60,8 +60,9 @@ where
             let stream = Open::on(&worker, &connection);
             let (head, body) = request.into_parts();
             let (worker, connection, body) = (worker.clone(), connection.clone(), Incoming::H2(body));
-            let handling = proxy::handle(worker, connection, Box::new(head), body, Some(stream));
-            handling.map(Ok::<_, Infallible>)
+            // In a place of its own: hyper hands it on several times before it is a task.
+            Box::pin(proxy::handle(worker, connection, Box::new(head), body, Some(stream)))
+                .map(Ok::<_, Infallible>)
         })
     };
     let server = server(&worker.settings.limits, Spawner(connection.clone()));

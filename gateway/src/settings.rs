@@ -127,7 +127,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(60),
             client_rate_min: 64,
-            upstream_idle_max: 256,
+            upstream_idle_max: 1024,
             upstream_idle_timeout: Duration::from_secs(30),
             http2: Http2Limits::default(),
             compression_bytes_max: 256 * 1024 * 1024,
