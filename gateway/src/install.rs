@@ -364,7 +364,7 @@ pub(crate) fn compile_route(
     config: &Config,
 ) -> Result<CompiledRoute, Vec<Violation>> {
     let kind = |policy: &Name| config.policies.get(policy).map(|entry| entry.spec.kind.as_str());
-    let route = CompiledRoute::compile(name, entry, kind)?;
+    let mut route = CompiledRoute::compile(name, entry, kind)?;
     let missing = route.upstreams().filter(|upstream| !config.upstreams.contains_key(*upstream));
     let missing: Vec<Violation> = missing
         .map(|upstream| Violation {
@@ -372,7 +372,11 @@ pub(crate) fn compile_route(
             message: format!("there is no upstream {upstream}"),
         })
         .collect();
-    if missing.is_empty() { Ok(route) } else { Err(missing) }
+    if !missing.is_empty() {
+        return Err(missing);
+    }
+    route.share_names(|name| config.upstreams.get_key_value(name).map(|(known, _)| known.clone()));
+    Ok(route)
 }
 
 /// Reads 64 lower-case hexadecimal digits.

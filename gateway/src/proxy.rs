@@ -308,8 +308,8 @@ async fn send(
         *request.version_mut() = Version::HTTP_11;
     }
     let given = after.call.as_ref().and_then(|call| call.timeout);
-    let times = Times::of(upstream, &route.spec.timeout).within(given);
-    let mut copies = Copies::of(worker, plan, &route.spec.mirror, &mut request);
+    let times = Times::of(upstream, route.timeout()).within(given);
+    let mut copies = Copies::of(worker, plan, route.mirrors(), &mut request);
     if let Some(copies) = copies.take_if(|copies| copies.is_ready()) {
         copies.send(worker, connection);
     }

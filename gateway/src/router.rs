@@ -13,6 +13,7 @@ use std::{
 
 use ahash::RandomState;
 use imbl::{GenericHashMap, shared_ptr::DefaultSharedPtr};
+use smallvec::SmallVec;
 
 use crate::plan::{
     CompiledRoute, Head, Map,
@@ -27,7 +28,7 @@ const LABELS_MAX: usize = 127;
 #[derive(Clone)]
 pub(crate) struct Router {
     /// By exact name, by `.suffix` for a wildcard, by nothing for any host.
-    hosts: Map<Arc<str>, Arc<HostTable>>,
+    hosts: Map<HostKey, Arc<HostTable>>,
     /// How many wildcards there are of so many labels: the others need no look.
     wildcards: Arc<[u32; LABELS_MAX + 1]>,
     /// How many in all. Where there are none, no suffix needs a look.
@@ -38,12 +39,15 @@ pub(crate) struct Router {
     next_host: u32,
 }
 
+/// The bytes of a host pattern, most of them in their place.
+type HostKey = SmallVec<[u8; 24]>;
+
 /// What is known of one host pattern.
 #[derive(Clone, Default)]
 struct HostTable {
     id: u32,
     /// The shapes of its patterns and how many there are, the first in precedence first.
-    shapes: Vec<(Shape, u32)>,
+    shapes: SmallVec<[(Shape, u32); 2]>,
     /// Its expressions in their order.
     regexes: Vec<Candidate>,
 }
@@ -128,7 +132,8 @@ impl Router {
     /// The route that takes the request, and which of its matches.
     pub(crate) fn route(&self, head: &Head<'_>) -> Option<(&Arc<CompiledRoute>, usize)> {
         let segments = Segments::of(head.path);
-        let find = |key: &str| self.hosts.get(key).and_then(|table| self.find(table, head, &segments));
+        let find =
+            |key: &str| self.hosts.get(key.as_bytes()).and_then(|table| self.find(table, head, &segments));
         let candidate = find(if head.host.starts_with('.') { "" } else { head.host })
             .or_else(|| self.suffixes(head.host).find_map(find))
             .or_else(|| find(""))?;
@@ -230,7 +235,7 @@ impl Router {
     pub(crate) fn insert(&mut self, route: &Arc<CompiledRoute>) {
         for pattern in distinct_hosts(route) {
             let host = host_key(&pattern);
-            let mut table = match self.hosts.get(host) {
+            let mut table = match self.hosts.get(host.as_bytes()) {
                 Some(table) => table.clone(),
                 None => {
                     let id = self.next_host;
@@ -264,8 +269,8 @@ impl Router {
                     }
                 }
             }
-            if !std::ptr::eq(before, Arc::as_ptr(&table)) || !self.hosts.contains_key(host) {
-                self.hosts.insert(host.into(), table);
+            if !std::ptr::eq(before, Arc::as_ptr(&table)) || !self.hosts.contains_key(host.as_bytes()) {
+                self.hosts.insert(host.as_bytes().into(), table);
             }
         }
     }
@@ -274,7 +279,7 @@ impl Router {
     pub(crate) fn remove(&mut self, route: &Arc<CompiledRoute>) {
         for pattern in distinct_hosts(route) {
             let host = host_key(&pattern);
-            let Some(mut table) = self.hosts.get(host).cloned() else { continue };
+            let Some(mut table) = self.hosts.get(host.as_bytes()).cloned() else { continue };
             for matcher in &route.matches {
                 let Some((shape, key)) = self.key(table.id, matcher) else { continue };
                 let shapes = &mut Arc::make_mut(&mut table).shapes;
@@ -301,10 +306,10 @@ impl Router {
                 Arc::make_mut(&mut table).regexes.retain(|candidate| !candidate.is_of(route));
             }
             if table.shapes.is_empty() && table.regexes.is_empty() {
-                self.hosts.remove(host);
+                self.hosts.remove(host.as_bytes());
                 self.count_wildcard(host, -1);
             } else {
-                self.hosts.insert(host.into(), table);
+                self.hosts.insert(host.as_bytes().into(), table);
             }
         }
     }

@@ -4,7 +4,11 @@ use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use model::{Entry, Name, Revision, Route, Violation};
+use model::{
+    Entry, Name, Rare, Revision, Route, Violation,
+    route::{Mirror, RouteTimeout},
+};
+use smallvec::SmallVec;
 
 use super::{
     changes::{self, CompiledHeaders, CompiledRedirect, CompiledRewrite},
@@ -27,10 +31,13 @@ pub struct CompiledRoute {
     /// The Host that the upstream sees; none passes the client's on.
     pub host: Option<HeaderValue>,
     pub(crate) created: Revision,
-    pub(crate) spec: Arc<Route>,
-    pub(crate) matches: Box<[CompiledMatch]>,
     pub(crate) policies: Box<[Name]>,
+    // One of a hundred thousand routes is in no cache of the processor: what a request asks of it is here, and not behind pointers.
+    pub(crate) matches: SmallVec<[CompiledMatch; 1]>,
     path: Option<CompiledRewrite>,
+    timeout: Rare<RouteTimeout>,
+    is_mirrored: bool,
+    spec: Arc<Route>,
 }
 
 /// Where a route goes.
@@ -48,7 +55,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Weighted {
     /// Each with the sum of the weights up to its own.
-    choices: Box<[(Name, u32)]>,
+    choices: SmallVec<[(Name, u32); 1]>,
 }
 
 /// A fixed response.
@@ -72,7 +79,7 @@ impl CompiledRoute {
         let spec = &entry.spec;
         let path = format!("routes.{name}");
         let mut violations = Violations::default();
-        let mut matches = Vec::with_capacity(spec.matches.len().max(1));
+        let mut matches = SmallVec::<[CompiledMatch; 1]>::with_capacity(spec.matches.len().max(1));
         for (index, one) in spec.matches.iter().enumerate() {
             matches.extend(CompiledMatch::compile(one, &format!("{path}.match[{index}]"), &mut violations));
         }
@@ -121,10 +128,12 @@ impl CompiledRoute {
                 response,
                 host,
                 created: entry.created,
-                spec: spec.clone(),
-                matches: matches.into(),
                 policies,
+                matches,
                 path: rewrite,
+                timeout: spec.timeout.clone(),
+                is_mirrored: !spec.mirror.is_empty(),
+                spec: spec.clone(),
             }),
             _ => Err(violations.into_vec()),
         }
@@ -159,10 +168,30 @@ impl CompiledRoute {
         self.spec.hosts.iter().map(String::as_str).chain(any)
     }
 
+    /// Its limits of time, in place of those of its upstream.
+    pub(crate) fn timeout(&self) -> &RouteTimeout {
+        &self.timeout
+    }
+
+    /// Who gets copies of its requests.
+    pub(crate) fn mirrors(&self) -> &[Mirror] {
+        if self.is_mirrored { &self.spec.mirror } else { &[] }
+    }
+
     /// The upstreams that it names.
     pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Name> {
         let choices = if let Action::Forward(weighted) = &self.action { &*weighted.choices } else { &[] };
-        choices.iter().map(|(name, _)| name).chain(self.spec.mirror.iter().map(|mirror| &mirror.upstream))
+        choices.iter().map(|(name, _)| name).chain(self.mirrors().iter().map(|mirror| &mirror.upstream))
+    }
+
+    /// Has it name its upstreams by what `known` gives for them: names that many routes share, and that are likely to be at hand.
+    pub(crate) fn share_names(&mut self, known: impl Fn(&Name) -> Option<Name>) {
+        let Action::Forward(weighted) = &mut self.action else { return };
+        for (name, _) in &mut weighted.choices {
+            if let Some(known) = known(name) {
+                *name = known;
+            }
+        }
     }
 }
 
