@@ -8,11 +8,13 @@ mod support;
 use model::Kind;
 use serde_json::json;
 use support::{
-    Client, Origin, Under, header, in_front, in_front_of, ok, patiently, settings, start, status, until,
+    Client, Origin, Under,
+    frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, fields, frame},
+    header, in_front, in_front_of, ok, patiently, settings, start, status, until,
 };
 use tokio::{
     io::{AsyncWriteExt, BufReader},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -145,6 +147,46 @@ async fn a_client_that_pauses_in_its_body_does_not_time_its_target_out() {
     origin.exact("0123456789").await;
     origin.write(ok("patient")).await;
     assert_eq!(client.answer().await.body, "patient");
+}
+
+#[tokio::test]
+async fn the_answer_to_an_upload_is_due_however_the_upload_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = json!({"targets": [{"address": listener.local_addr().unwrap().to_string()}], "timeout": {"response": "100ms"}});
+    let mut settings = settings();
+    settings.http2_plain = true;
+    let under = in_front(settings, upstream);
+    // All that was said to come has, and that it was all is said by a frame of its own, or never.
+    for (length, body, ends) in [("5", "hello", true), ("5", "hello", false), ("0", "", false)] {
+        let mut client = TcpStream::connect(under.gateway.address()).await.unwrap();
+        frames::greet(&mut client).await;
+        let head = fields(&[
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", "/"),
+            (":authority", "a"),
+            ("content-length", length),
+        ]);
+        let mut request = frame(HEADERS, END_HEADERS, 1, &head);
+        if !body.is_empty() {
+            request.extend(frame(DATA, 0, 1, body.as_bytes()));
+        }
+        if ends {
+            request.extend(frame(DATA, END_STREAM, 1, b""));
+        }
+        client.write_all(&request).await.unwrap();
+        let mut origin = accept(&listener).await;
+        origin.head().await;
+        origin.exact(body).await;
+        let answer = loop {
+            let frame = patiently(frames::next(&mut client)).await.unwrap();
+            if frame.kind == HEADERS {
+                break frame;
+            }
+        };
+        // `:status` of HPACK's static table, and 504 in its Huffman code.
+        assert_eq!(answer.payload[..5], [0x48, 0x83, 108, 13, 127], "{length} {ends}: {answer:?}");
+    }
 }
 
 #[tokio::test]

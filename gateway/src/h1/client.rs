@@ -173,7 +173,15 @@ impl Exchange {
         let sent = ready!(sent);
         self.outbox = None;
         Poll::Ready(match sent {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                // All that was said to come is out. That its sender has ended may be said later, and to nobody.
+                if let Some(progress) = self.request.body().progress()
+                    && progress.ended_at_ms().is_none()
+                {
+                    progress.end();
+                }
+                Ok(())
+            }
             Err(Unsent::Io(error)) if !self.sent => Err(Broken::Io(error)),
             Err(Unsent::Io(_)) => {
                 // It may have answered before it stopped to listen.
