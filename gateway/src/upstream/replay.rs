@@ -13,10 +13,11 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::{body::BodyError, upload::RequestBody};
 
-/// What all bodies that a worker keeps may take together, in bytes.
+/// What all bodies that a worker keeps may take together, in bytes: theirs, and those that it takes to keep them in the parts in
+/// which they came.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
-/// How many bytes a worker keeps of bodies.
+/// How many bytes a worker takes to keep bodies.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KeptBytes(Rc<Cell<usize>>);
 
@@ -34,6 +35,7 @@ pub(crate) struct Replay {
 struct Source {
     body: RequestBody,
     frames: Vec<Part>,
+    /// Of the body, in `frames`.
     bytes: usize,
     /// Whether all that has come is in `frames`.
     is_whole: bool,
@@ -43,7 +45,8 @@ struct Source {
 #[derive(Debug, Clone)]
 enum Part {
     Data(Bytes),
-    Trailers(HeaderMap),
+    /// Large, and rare.
+    Trailers(Box<HeaderMap>),
 }
 
 /// One reading of a body from its beginning.
@@ -121,17 +124,18 @@ impl Source {
             }
         };
         let bytes = self.bytes + more;
-        if bytes > bytes_max || all.get() + more > KEPT_BYTES_MAX {
+        let taken = more + size_of::<Part>();
+        if bytes > bytes_max || all.get() + taken > KEPT_BYTES_MAX {
             self.give_up(all);
         } else if self.is_whole {
             self.bytes = bytes;
-            all.set(all.get() + more);
+            all.set(all.get() + taken);
             self.frames.push(part);
         }
     }
 
     fn give_up(&mut self, all: &Cell<usize>) {
-        all.set(all.get() - self.bytes);
+        all.set(all.get() - self.bytes - self.frames.len() * size_of::<Part>());
         (self.bytes, self.is_whole, self.frames) = (0, false, Vec::new());
     }
 }
@@ -175,7 +179,7 @@ impl Body for Reading {
             }
             return Poll::Ready(Some(Ok(match part.clone() {
                 Part::Data(data) => Frame::data(data),
-                Part::Trailers(trailers) => Frame::trailers(trailers),
+                Part::Trailers(trailers) => Frame::trailers(*trailers),
             })));
         }
         if source.is_at_end {
@@ -186,7 +190,7 @@ impl Body for Reading {
             None => source.is_at_end = true,
             Some(Ok(frame)) => {
                 let data = frame.data_ref().cloned().map(Part::Data);
-                let part = data.or_else(|| frame.trailers_ref().cloned().map(Part::Trailers));
+                let part = data.or_else(|| Some(Part::Trailers(Box::new(frame.trailers_ref()?.clone()))));
                 if let Some(part) = part {
                     source.keep(part, replay.bytes_max, &replay.all.0);
                     this.next = source.frames.len();
@@ -217,5 +221,23 @@ impl Body for Reading {
             hint.set_upper(ahead + upper);
         }
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_takes_to_keep_a_body_in_small_parts_is_counted() {
+        let all = KeptBytes::default();
+        let replay = Replay::of(RequestBody::Empty, 1_000, &all);
+        for _ in 0..1_000 {
+            let part = Part::Data(Bytes::from_static(b"x"));
+            replay.source.borrow_mut().keep(part, replay.bytes_max, &all.0);
+        }
+        assert!(replay.is_whole() && all.0.get() >= 1_000 * size_of::<Part>(), "{all:?}");
+        replay.source.borrow_mut().keep(Part::Data(Bytes::from_static(b"x")), replay.bytes_max, &all.0);
+        assert!(!replay.is_whole() && all.0.get() == 0);
     }
 }
