@@ -327,6 +327,19 @@ async fn a_body_that_breaks_off_looks_like_it() {
 }
 
 #[tokio::test]
+async fn an_answer_arrives_whole_though_something_of_the_client_is_never_read() {
+    let under = answering_itself();
+    // A byte more than is read at once, and behind the request.
+    let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: ";
+    let filled = "x".repeat(8 * 1024 - head.len() - 4);
+    for _ in 0..10 {
+        let mut client = under.client().await;
+        client.write(format!("{head}{filled}\r\n\r\n!")).await;
+        assert!(client.rest().await.ends_with("mine"));
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_ends_with_its_connection_comes_whole() {
     for version in ["1.0", "1.1"] {
         let (under, listener) = played().await;

@@ -2,12 +2,14 @@
 
 use std::{
     io::{self, IoSlice},
+    net::Shutdown,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::BytesMut;
 use rustix::net::{SendFlags, send};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
@@ -36,7 +38,8 @@ impl Io {
         tokio_util::io::poll_read_buf(Pin::new(self), cx, buf)
     }
 
-    /// Writes what is the last there is, after which the connection is closed: its end goes out with it, in one packet.
+    /// Writes what is the last there is, and ends this side: the end goes out with it, in one packet. Left to the close, it would be held
+    /// back until then, and thrown away where something of the client was not read.
     pub(crate) fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let Self::Tcp(io) = self else { return Pin::new(self).poll_write(cx, bytes) };
         loop {
@@ -44,7 +47,13 @@ impl Io {
             let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
             match io.try_io(Interest::WRITABLE, || Ok(send(&*io, bytes, flags)?)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
+                written => {
+                    if matches!(written, Ok(count) if count == bytes.len()) {
+                        // Who is gone already needs no end.
+                        let _ = SockRef::from(&*io).shutdown(Shutdown::Write);
+                    }
+                    return Poll::Ready(written);
+                }
             }
         }
     }
