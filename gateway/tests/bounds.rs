@@ -188,6 +188,41 @@ async fn as_many_wait_as_may_and_for_as_long() {
     assert_eq!(under.metric("phalanx_upstream_overflows_total{upstream=\"u\"}"), Some(2.0));
 }
 
+#[tokio::test]
+async fn who_waits_for_a_connection_in_vain_says_nothing_of_a_target() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = json!({
+        "targets": [{"address": listener.local_addr().unwrap().to_string()}],
+        "limits": {"connections": 1},
+        "timeout": {"connect": "20s"},
+        "health": {"passive": {"failures": 1, "eject": "1h"}},
+    });
+    let route = |path: &str, timeout: Value| json!({"upstream": "u", "match": [{"path": {"prefix": path}}], "timeout": timeout});
+    let under = start(
+        settings(),
+        &[
+            (Kind::Upstream, "u", upstream),
+            (Kind::Route, "r", json!({"upstream": "u"})),
+            (Kind::Route, "a", route("/attempt", json!({"attempt": "100ms"}))),
+            (Kind::Route, "t", route("/total", json!({"request": "100ms"}))),
+        ],
+    );
+    let mut holder = under.client().await;
+    holder.write(GET).await;
+    let mut target = request(&listener).await;
+    target.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha").await;
+    assert!(holder.head().await.starts_with("HTTP/1.1 200"));
+    let mut client = under.client().await;
+    for path in ["/attempt", "/total"] {
+        client.write(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let answer = client.answer().await;
+        assert!(answer.status == 503 && answer.body.contains("overflow"), "{path}: {answer:?}");
+    }
+    assert_eq!(under.metric("phalanx_upstream_failures_total"), Some(0.0));
+    assert_eq!(under.metric("phalanx_ejections_total"), Some(0.0));
+    assert_eq!(under.metric("phalanx_upstream_overflows_total{upstream=\"u\"}"), Some(2.0));
+}
+
 /// What targets see of a gateway: connections that they know of, and requests that they have and have not answered.
 #[derive(Debug, Default)]
 struct Seen {

@@ -89,20 +89,24 @@ pub(super) async fn attempt(
     } else {
         None
     };
+    // All of it may have less time than the attempt.
+    let queue_end_ms = end_ms.into_iter().chain(times.end_ms).min();
     let obtained = match (upstream.transport.protocols, is_upgrade) {
         (Protocols::Http1, _) | (Protocols::Both, true) => {
             let idle = if fresh { None } else { pool.take(whose.as_deref()) };
             match idle {
                 Some(link) => Some(Ok((Wire::Own(link), true))),
                 None => {
-                    let obtaining = Box::pin(breaker::obtain(worker, upstream, target, &pool, whose, fresh));
-                    worker.deadlines.until(end_ms, obtaining).await
+                    let wanted = (whose, fresh);
+                    let obtaining = breaker::obtain(worker, upstream, target, &pool, wanted, queue_end_ms);
+                    worker.deadlines.until(end_ms, Box::pin(obtaining)).await
                 }
             }
         }
         (Protocols::Http2, _) | (Protocols::Both, false) => {
-            let obtaining = Box::pin(shared::obtain(worker, upstream, target, &pool, whose, fresh));
-            worker.deadlines.until(end_ms, obtaining).await
+            let wanted = (whose, fresh);
+            let obtaining = shared::obtain(worker, upstream, target, &pool, wanted, queue_end_ms);
+            worker.deadlines.until(end_ms, Box::pin(obtaining)).await
         }
     };
     match obtained {

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     h1::client::Link,
     plan::{CompiledUpstream, endpoint::Endpoint},
+    timer,
     worker::Worker,
 };
 
@@ -94,14 +95,14 @@ impl Drop for Waiting<'_> {
 }
 
 /// A connection of HTTP/1.1 to this target, for these alone if they are given, and whether it was used before: an idle one
-/// unless it is to be `fresh`, or a new one, or whichever comes first where there are as many as there may be.
+/// unless it is to be `fresh`, or a new one, or whichever comes first, until `end_ms`, where there are as many as there may be.
 pub(super) async fn obtain(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
     target: &Endpoint,
     pool: &Pool,
-    whose: Option<Box<Whose>>,
-    fresh: bool,
+    (whose, fresh): (Option<Box<Whose>>, bool),
+    end_ms: Option<u64>,
 ) -> Result<(Wire, bool), Why> {
     if !fresh && let Some(link) = pool.take(whose.as_deref()) {
         return Ok((Wire::Own(link), true));
@@ -110,7 +111,7 @@ pub(super) async fn obtain(
         None => None,
         Some(connections) => {
             let idle = if fresh { None } else { Some(whose.as_deref()) };
-            match Box::pin(connections.take(worker, upstream, pool, idle)).await? {
+            match Box::pin(connections.take(worker, upstream, pool, idle, end_ms)).await? {
                 Had::Idle(link) => return Ok((Wire::Own(link), true)),
                 Had::Place(counted) => Some(counted),
             }
@@ -120,14 +121,15 @@ pub(super) async fn obtain(
     Ok((wire, false))
 }
 
-/// A place for a new connection, where these are limited.
+/// A place for a new connection, where these are limited; it is waited for until `end_ms`.
 pub(super) async fn place(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
     pool: &Pool,
+    end_ms: Option<u64>,
 ) -> Result<Option<Rc<Counted>>, Why> {
     let Some(connections) = &upstream.connections else { return Ok(None) };
-    match connections.take(worker, upstream, pool, None).await? {
+    match connections.take(worker, upstream, pool, None, end_ms).await? {
         Had::Place(counted) => Ok(Some(counted)),
         Had::Idle(_) => Err(Why::Overflow),
     }
@@ -139,13 +141,15 @@ enum Had {
 }
 
 impl Connections {
-    /// A place, at once if there is one, or as soon as there is, or an idle connection of these if that will do.
+    /// A place, at once if there is one, or as soon as there is, or an idle connection of these if that will do. Whatever time ends
+    /// the wait, no target has had a part in it.
     async fn take(
         self: &Arc<Self>,
         worker: &Rc<Worker>,
         upstream: &CompiledUpstream,
         pool: &Pool,
         idle: Option<Option<&Whose>>,
+        end_ms: Option<u64>,
     ) -> Result<Had, Why> {
         if let Ok(permit) = self.free.clone().try_acquire_owned() {
             return Ok(Had::Place(self.counted(permit)));
@@ -157,7 +161,9 @@ impl Connections {
         let pools = all.map(|one| worker.pools.of(one.state.id, upstream.transport.id));
         drop(pools.filter_map(|pool| pool.take(None)).next());
         let waiting = self.wait(pool, idle);
-        let had = worker.deadlines.within(upstream.spec.timeout.connect, pin!(waiting)).await;
+        let limit_ms = timer::now_ms().saturating_add(timer::millis(upstream.spec.timeout.connect));
+        let until_ms = end_ms.map_or(limit_ms, |end_ms| end_ms.min(limit_ms));
+        let had = worker.deadlines.until(Some(until_ms), pin!(waiting)).await;
         had.flatten().ok_or(Why::Overflow)
     }
 

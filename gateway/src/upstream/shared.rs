@@ -227,14 +227,14 @@ impl Opening {
 }
 
 /// A connection to a target that may speak HTTP/2, and whether it was there before: a place on one that others use, or an idle
-/// one of HTTP/1.1 unless it is to be `fresh`, or one that is being made, or a new one.
+/// one of HTTP/1.1 unless it is to be `fresh`, or one that is being made, or a new one, for which a place is waited for until `end_ms`.
 pub(super) async fn obtain(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
     target: &Endpoint,
     pool: &Pool,
-    whose: Option<Box<Whose>>,
-    fresh: bool,
+    (whose, fresh): (Option<Box<Whose>>, bool),
+    end_ms: Option<u64>,
 ) -> Result<(Wire, bool), Why> {
     let shares = &pool.shares;
     loop {
@@ -245,13 +245,15 @@ pub(super) async fn obtain(
             return Ok((Wire::Own(link), true));
         }
         if shares.speaks_http1.get() {
-            let wire = open(worker, upstream, target, pool, whose).await?;
+            let wire = open(worker, upstream, target, pool, whose, end_ms).await?;
             return Ok((wire, false));
         }
         let Some(opening) = shares.opening(whose.as_deref()) else {
             let ends = shares.open(whose.as_deref());
-            let opened = open(worker, upstream, target, pool, whose).await;
-            ends.1.failed.set(opened.as_ref().err().copied());
+            let opened = open(worker, upstream, target, pool, whose, end_ms).await;
+            // Whose own time is over says nothing to others.
+            let is_late = end_ms.is_some_and(|end_ms| timer::now_ms() >= end_ms);
+            ends.1.failed.set(opened.as_ref().err().copied().filter(|_| !is_late));
             return opened.map(|wire| (wire, false));
         };
         opening.wait().await?;
@@ -265,8 +267,9 @@ async fn open(
     target: &Endpoint,
     pool: &Pool,
     whose: Option<Box<Whose>>,
+    end_ms: Option<u64>,
 ) -> Result<Wire, Why> {
-    let counted = breaker::place(worker, upstream, pool).await?;
+    let counted = breaker::place(worker, upstream, pool, end_ms).await?;
     let wire = connect(worker, upstream, target, pool, whose, counted, Offer::All).await?;
     pool.shares.speaks_http1.set(matches!(wire, Wire::Own(_)));
     if let Wire::Shared(slot) = &wire {

@@ -94,7 +94,7 @@ async fn attempt(
 ) -> Result<(TcpStream, Load, Option<Rc<Counted>>), Why> {
     let pool = worker.pools.of(target.state.id, upstream.transport.id);
     let mut load = Load::begin(&upstream.spec.balance, target);
-    let counted = breaker::place(worker, upstream, &pool).await?;
+    let counted = breaker::place(worker, upstream, &pool, None).await?;
     match connect::plain(worker, upstream, target, &pool).await {
         Ok(stream) => {
             load.answered();
