@@ -204,6 +204,13 @@ async fn who_goes_away_is_not_answered_any_more() {
     until(|| origin.busy.load(SeqCst) == 1).await;
     drop(client);
     until(|| origin.busy.load(SeqCst) == 0).await;
+    // And one that has sent all of it, but not at once.
+    let mut client = under.client().await;
+    client.write("POST /never HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").await;
+    until(|| origin.busy.load(SeqCst) == 1).await;
+    client.write("hello").await;
+    drop(client);
+    until(|| origin.busy.load(SeqCst) == 0).await;
     assert_eq!(said(&under, "GET / HTTP/1.0\r\n\r\n").await.status, 200);
     assert_eq!(origin.connections.load(SeqCst), 1);
     assert_eq!(under.metric("phalanx_upstream_failures_total"), Some(0.0));

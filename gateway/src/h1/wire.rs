@@ -192,9 +192,13 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether the client has gone, while it waits for an answer. Some of what it sends ahead is read for that.
+    /// Whether the client has gone, while it waits for an answer. Some of what it sends ahead is read for that, once others have taken the
+    /// request's body: who does learns of its end before.
     pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let incoming = &mut *self.incoming.borrow_mut();
+        if !incoming.decoder.is_done() {
+            incoming.wait(cx);
+        }
         while incoming.decoder.is_done() && incoming.buf.len() < AHEAD_BYTES_MAX {
             match ready!(self.poll_fill(incoming, buffers::BYTES, cx)) {
                 Ok(1..) => {}
@@ -231,7 +235,7 @@ impl Wire {
         if incoming.decoder.is_done() || incoming.given_up {
             return Poll::Ready(incoming.decoder.is_done());
         }
-        incoming.waiting = Some(cx.waker().clone());
+        incoming.wait(cx);
         Poll::Pending
     }
 
@@ -340,6 +344,13 @@ impl Wire {
 }
 
 impl Incoming {
+    /// Has who waits for others woken.
+    fn wait(&mut self, cx: &Context<'_>) {
+        if !self.waiting.as_ref().is_some_and(|waiting| waiting.will_wake(cx.waker())) {
+            self.waiting = Some(cx.waker().clone());
+        }
+    }
+
     /// Wakes who waits for others.
     fn wake(&mut self) {
         if let Some(waiting) = self.waiting.take() {
