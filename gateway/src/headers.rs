@@ -101,10 +101,14 @@ pub(crate) fn clean_request(headers: &mut HeaderMap, trusted: bool) -> Found {
     Found { upgrade, trailers, expects_more }
 }
 
-/// Takes away from a request's trailers what it may not say in its head: some programs make them one (RFC 9110, section
-/// 6.5.1). A trusted peer has its head for it.
+/// Takes away from a request's trailers what it may not say in its head, and what says where a message ends or to whom it goes: some
+/// programs make them one (RFC 9110, section 6.5.1). A trusted peer has its head for it.
 pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
-    let bad = |name: &&HeaderName| is_hop_by_hop(name) || is_claim(name.as_str(), false);
+    let bad = |name: &&HeaderName| {
+        is_hop_by_hop(name)
+            || matches!(**name, header::CONTENT_LENGTH | header::HOST | header::TRAILER)
+            || is_claim(name.as_str(), false)
+    };
     let bad: Vec<HeaderName> = trailers.keys().filter(bad).cloned().collect();
     for name in bad {
         trailers.remove(name);
@@ -329,6 +333,21 @@ mod tests {
         let mut headers = map(&lines);
         clean_request(&mut headers, true);
         assert_eq!(names(&headers), ["forwarded", "x-forwarded-for", "x-mine", "x-real-ip", "x_mine"]);
+    }
+
+    #[test]
+    fn trailers_of_requests_claim_frame_and_lead_nowhere() {
+        let mut trailers = map(&[
+            ("connection", "x-mine"),
+            ("content-length", "1"),
+            ("forwarded", "for=192.0.2.1"),
+            ("host", "b"),
+            ("trailer", "x-mine"),
+            ("transfer-encoding", "chunked"),
+            ("x-mine", "1"),
+        ]);
+        clean_trailers(&mut trailers);
+        assert_eq!(names(&trailers), ["x-mine"]);
     }
 
     #[test]

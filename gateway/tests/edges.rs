@@ -64,7 +64,7 @@ async fn trailers_claim_nothing() {
             "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
              Trailer: X-Consumer, X_Auth_User, X-Forwarded-For, X-Check, Transfer-Encoding\r\n\
              Transfer-Encoding: chunked\r\n\r\n0\r\nX-Consumer: root\r\nX_Auth_User: root\r\nX-Forwarded-For: 6.6.6.6\r\n\
-             X-Check: 1\r\nTransfer-Encoding: gzip\r\n\r\n",
+             X-Check: 1\r\nTransfer-Encoding: gzip\r\nHost: b\r\nContent-Length: 9\r\nTrailer: X-Consumer\r\n\r\n",
         )
         .await;
     assert_eq!(origin.last().body.to_lowercase(), "0\r\nx-check: 1\r\n\r\n");
