@@ -13,7 +13,7 @@ use support::{
     header, in_front, in_front_of, ok, patiently, settings, start, status, until,
 };
 use tokio::{
-    io::{AsyncWriteExt, BufReader},
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
 };
 
@@ -323,6 +323,25 @@ async fn a_body_that_breaks_off_looks_like_it() {
         client.exact(want).await;
         drop(origin);
         assert_eq!(client.rest().await, "", "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_looks_like_it_to_a_client_that_knows_no_chunks() {
+    let (under, listener) = played().await;
+    for (rest, whole) in [("", false), ("0\r\n\r\n", true)] {
+        let mut client = under.client().await;
+        client.write("GET / HTTP/1.0\r\nHost: a\r\n\r\n").await;
+        let mut origin = accept(&listener).await;
+        origin.head().await;
+        origin.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n").await;
+        client.head().await;
+        client.exact("half").await;
+        origin.write(rest).await;
+        drop(origin);
+        let mut more = Vec::new();
+        let ended = patiently(client.0.read_to_end(&mut more)).await;
+        assert_eq!((ended.is_ok(), more.len()), (whole, 0), "{ended:?}");
     }
 }
 

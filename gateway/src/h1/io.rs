@@ -5,6 +5,7 @@ use std::{
     net::Shutdown,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -55,6 +56,14 @@ impl Io {
                     return Poll::Ready(written);
                 }
             }
+        }
+    }
+
+    /// Has its close reset it, where its end would pass for that of what was sent. With TLS nothing passes for an end but what says so.
+    pub(crate) fn break_off(&self) {
+        if let Self::Tcp(io) = self {
+            // That it may fail harms nothing else.
+            let _ = SockRef::from(io).set_linger(Some(Duration::ZERO));
         }
     }
 }

@@ -198,6 +198,10 @@ async fn respond(
     })
     .await;
     if !sent {
+        if framing == Framing::Close {
+            // RFC 9112, section 8.
+            wire.io.borrow().break_off();
+        }
         return None;
     }
     if switches {
