@@ -449,3 +449,32 @@ async fn a_flood_of_continuations_ends_the_connection_and_no_other() {
     until(|| under.metric("phalanx_http2_floods_total") == Some(1.0)).await;
     assert_eq!(answer(others.send_request(get("https://a.example/"))).await.1, "hello");
 }
+
+#[tokio::test]
+async fn a_connection_that_ends_between_requests_says_so() {
+    let origin = Origin::saying("hello").await;
+    let certificate = made(&["a.example"]);
+    for drained in [false, true] {
+        let mut settings = over_tls();
+        if !drained {
+            settings.limits.idle_timeout = Duration::from_millis(100);
+        }
+        let under = in_front(settings, &origin, &[("a", certificate.spec())]);
+        let config = trusting(&[&certificate], &["http/1.1"], &[&TLS13]);
+        let mut stream = connect(under.tls(), "a.example", config).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello") {
+            assert_ne!(patiently(stream.read_buf(&mut answer)).await.unwrap(), 0);
+        }
+        let mut rest = Vec::new();
+        let reading = patiently(stream.read_to_end(&mut rest));
+        // Without the alert it would be an error (RFC 8446, section 6.1).
+        let ended = if drained {
+            tokio::join!(reading, under.gateway.drain(Duration::from_secs(60))).0
+        } else {
+            reading.await
+        };
+        assert!(ended.is_ok() && rest.is_empty(), "{drained}: {ended:?}");
+    }
+}

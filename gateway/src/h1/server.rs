@@ -52,7 +52,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, io: Io, connection: &Rc<Connectio
     loop {
         let then = match next(worker, &wire, connection).await {
             Next::Request(head) => exchange(worker, &wire, connection, head).await,
-            Next::End => break,
+            Next::End => Some(Then::Close),
             Next::Bad(fault) => {
                 refuse(worker, &wire, connection, fault).await;
                 Some(Then::Close)
