@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, header, request::Parts};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::{
-    body::BodyError, error::Fault, headers, incoming::Incoming, policy::grpc_web::FromBase64,
+    body::BodyError, error::Fault, h1::wire::Rest, headers, incoming::Incoming, policy::grpc_web::FromBase64,
     streams::Stream, timer, upstream::Reading,
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct Progress {
     broke_off: Cell<bool>,
     /// Of HTTP/2, what is told of how it comes.
     stream: OnceCell<Rc<Stream>>,
+    /// Of HTTP/1.1, what of it has not come yet.
+    rest: OnceCell<Rest>,
     /// How many bytes it may have.
     bytes_max: Cell<Option<u64>>,
 }
@@ -109,7 +111,12 @@ impl Upload {
             return None;
         }
         let expected = head.headers.contains_key(header::EXPECT);
-        Some(Self { body: Some(body), progress: Rc::default(), expected })
+        let progress = Rc::<Progress>::default();
+        if let Incoming::H1(body) = &body {
+            // Once, as it begins.
+            let _ = progress.rest.set(body.rest());
+        }
+        Some(Self { body: Some(body), progress, expected })
     }
 
     /// How far it has come.
@@ -135,17 +142,18 @@ impl Upload {
         }
     }
 
-    /// The request is answered by the gateway itself. A small body that is still to come is read and thrown
-    /// away, so that the next request can follow it. If there is more, or if the client may leave it out, the
-    /// connection ends with the response, which says so (RFC 9110, sections 9.3 and 10.1.1; RFC 9112, section
-    /// 9.6).
+    /// The request is answered by the gateway itself. A small part of the body that is still to come is read and thrown
+    /// away, so that the next request can follow it. If there is more, or if the client may leave it out, or if what has come was
+    /// not as it should be, the connection ends with the response, which says so (RFC 9110, sections 9.3 and 10.1.1; RFC 9112,
+    /// section 9.6).
     pub(crate) fn leave(self, response: &mut HeaderMap) {
-        match self.body {
-            Some(Incoming::H1(body)) if !self.expected && body.size_hint().lower() <= UNWANTED_BYTES_MAX => {
-                body.throw_away();
-            }
-            None if self.progress.ended_at_ms().is_some() => {}
-            _ => {
+        if self.progress.ended_at_ms().is_some() {
+            return;
+        }
+        let is_good = !self.expected && !self.progress.broke_off();
+        match self.progress.rest.get().filter(|rest| is_good && rest.bytes_min() <= UNWANTED_BYTES_MAX) {
+            Some(rest) => rest.throw_away(),
+            None => {
                 response.insert(header::CONNECTION, CLOSE);
             }
         }

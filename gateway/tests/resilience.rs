@@ -154,6 +154,37 @@ async fn nobody_there_is_502_without_names() {
 }
 
 #[tokio::test]
+async fn a_failure_costs_no_connection_where_little_of_a_body_is_left() {
+    let under = in_front_of(nobody().await);
+    let mut client = under.client().await;
+    for _ in 0..2 {
+        client.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, header(&answer.head, "connection")), (502, None));
+        client.write("hello").await;
+    }
+    let many = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
+    let waiting = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    for request in [many, waiting] {
+        let mut client = under.client().await;
+        client.write(request).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, header(&answer.head, "connection")), (502, Some("close")));
+    }
+    // Where the target has some of it, the rest is read all the same.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = json!([{"address": listener.local_addr().unwrap().to_string()}]);
+    let under = in_front(settings(), json!({"targets": target, "timeout": {"total": "100ms"}}));
+    let mut client = under.client().await;
+    for _ in 0..2 {
+        client.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel").await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, header(&answer.head, "connection")), (504, None));
+        client.write("lo").await;
+    }
+}
+
+#[tokio::test]
 async fn targets_have_names_too() {
     let origin = Origin::saying("hello").await;
     let address = format!("localhost:{}", origin.address.port());

@@ -378,10 +378,31 @@ pub(crate) struct RequestBytes {
     number: u64,
 }
 
-impl RequestBytes {
-    /// Has what is left of it read and thrown away once the request is answered.
+/// What of the body of the request at hand has not come yet, whoever has the body.
+pub(crate) struct Rest(Rc<Wire>);
+
+impl Rest {
+    /// How many bytes there are at the least.
+    pub(crate) fn bytes_min(&self) -> u64 {
+        self.0.incoming.borrow().decoder.left().unwrap_or(0)
+    }
+
+    /// Has it read and thrown away once the request is answered.
     pub(crate) fn throw_away(&self) {
-        self.wire.incoming.borrow_mut().unwanted = true;
+        self.0.incoming.borrow_mut().unwanted = true;
+    }
+}
+
+impl std::fmt::Debug for Rest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rest")
+    }
+}
+
+impl RequestBytes {
+    /// What of it has not come yet.
+    pub(crate) fn rest(&self) -> Rest {
+        Rest(self.wire.clone())
     }
 }
 
