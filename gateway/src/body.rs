@@ -62,10 +62,16 @@ pub(crate) struct ResponseBody {
     exchange: Option<Box<Ending>>,
 }
 
+/// A body that is another, changed on its way.
+pub(crate) trait Wrapping: Body<Data = Bytes, Error = BodyError> + Unpin {
+    /// The other, while there is more of it.
+    fn inner(&mut self) -> Option<&mut ResponseBody>;
+}
+
 enum Source {
     Full(Bytes),
     /// Another, changed on its way.
-    Wrapped(Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>),
+    Wrapped(Box<dyn Wrapping>),
     /// A target's.
     Upstream(Box<OfTarget>),
     /// None: the connection becomes a tunnel.
@@ -150,12 +156,9 @@ impl ResponseBody {
     }
 
     /// Puts in its place what is made of it.
-    pub(crate) fn wrap<B>(&mut self, wrap: impl FnOnce(Self) -> B)
-    where
-        B: Body<Data = Bytes, Error = BodyError> + 'static,
-    {
+    pub(crate) fn wrap<W: Wrapping + 'static>(&mut self, wrap: impl FnOnce(Self) -> W) {
         let inner = std::mem::replace(self, Self::empty());
-        self.source = Source::Wrapped(Box::pin(wrap(inner)));
+        self.source = Source::Wrapped(Box::new(wrap(inner)));
     }
 
     /// None, after which the connection is a tunnel.
@@ -184,10 +187,14 @@ impl ResponseBody {
 
     /// Goes on with a request that was answered before all of it was sent.
     pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        if let Source::Upstream(of) = &mut self.source
-            && let Answered::Own(body) = &mut of.body
-        {
-            let _ = body.poll_upload(cx);
+        match &mut self.source {
+            Source::Upstream(of) => {
+                if let Answered::Own(body) = &mut of.body {
+                    let _ = body.poll_upload(cx);
+                }
+            }
+            Source::Wrapped(body) => body.inner().into_iter().for_each(|inner| inner.poll_upload(cx)),
+            Source::Full(_) | Source::Tunnel(_) => {}
         }
     }
 
@@ -245,7 +252,7 @@ impl Body for ResponseBody {
             Source::Tunnel(_) => None,
             Source::Full(bytes) if bytes.is_empty() => None,
             Source::Full(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Source::Wrapped(body) => std::task::ready!(body.as_mut().poll_frame(cx)),
+            Source::Wrapped(body) => std::task::ready!(Pin::new(&mut **body).poll_frame(cx)),
             Source::Upstream(of) => {
                 let OfTarget { body, pace, .. } = &mut **of;
                 let frame = Pin::new(body).poll_frame(cx);

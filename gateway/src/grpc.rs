@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use model::Code;
 
 use crate::{
-    body::{BodyError, ResponseBody},
+    body::{BodyError, ResponseBody, Wrapping},
     error::Fault,
 };
 
@@ -127,6 +127,12 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Wrapping for Ends<ResponseBody> {
+    fn inner(&mut self) -> Option<&mut ResponseBody> {
+        self.0.as_mut()
     }
 }
 

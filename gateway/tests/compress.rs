@@ -136,3 +136,25 @@ async fn a_connection_is_kept_through_compressed_and_plain_answers() {
     }
     assert_eq!(under.metric("phalanx_upstream_connections_total"), Some(1.0));
 }
+
+#[tokio::test]
+async fn an_upload_may_end_after_its_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let under = compressing(listener.local_addr().unwrap());
+    let mut client = under.client().await;
+    client
+        .write("POST / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nContent-Length: 10\r\n\r\n01234")
+        .await;
+    let mut target = Client(BufReader::new(patiently(listener.accept()).await.unwrap().0));
+    target.head().await;
+    target
+        .write(format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 3000\r\n\r\n{}",
+            "words ".repeat(500)
+        ))
+        .await;
+    assert_eq!(header(&client.head().await, "content-encoding"), Some("gzip"));
+    while !chunk(&mut client).await.is_empty() {}
+    client.write("56789").await;
+    target.exact("0123456789").await;
+}

@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 
 use super::encoding::{Encoder, Encoding, Share};
 use crate::{
-    body::{BodyError, ResponseBody},
+    body::{BodyError, ResponseBody, Wrapping},
     metrics::Metrics,
 };
 
@@ -162,5 +162,11 @@ impl Body for Encoded {
                 }
             }
         }
+    }
+}
+
+impl Wrapping for Encoded {
+    fn inner(&mut self) -> Option<&mut ResponseBody> {
+        Some(&mut self.source)
     }
 }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    body::BodyError,
+    body::{BodyError, Wrapping},
     metrics::Metrics,
     policy::test::{policy, respond},
 };
@@ -41,6 +41,12 @@ impl Body for Script {
             }
             None => Poll::Ready(None),
         }
+    }
+}
+
+impl Wrapping for Script {
+    fn inner(&mut self) -> Option<&mut ResponseBody> {
+        None
     }
 }
 
@@ -275,6 +281,11 @@ fn trailers_come_last_and_a_broken_body_stays_broken() {
         type Error = BodyError;
         fn poll_frame(self: Pin<&mut Self>, _: &mut Cx<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
             Poll::Ready(Some(Err(BodyError::Encode(std::io::ErrorKind::BrokenPipe.into()))))
+        }
+    }
+    impl Wrapping for Broken {
+        fn inner(&mut self) -> Option<&mut ResponseBody> {
+            None
         }
     }
     let mut broken = response("text/plain", vec![]);

@@ -1,5 +1,8 @@
 use super::*;
-use crate::policy::test::{policy, respond_to};
+use crate::{
+    grpc::Ends,
+    policy::test::{policy, respond_to},
+};
 
 const PAGES: &str = r#"{"type": "error-pages", "pages": {
     "404": {"html": "<p>{{code}} {{request_id}}", "json": "{\"is\": {{status}}}"},
@@ -13,7 +16,8 @@ fn told(doc: &str, status: u16, problem: Option<&'static str>, accept: &'static 
         None => ResponseBody::empty(),
     });
     if problem.is_none() {
-        response.body_mut().wrap(|_| ResponseBody::full(Bytes::from_static(body.as_bytes())));
+        let body = ResponseBody::full(Bytes::from_static(body.as_bytes()));
+        response.body_mut().wrap(|_| Ends::new(body));
     }
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     for (name, value) in [

@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::body::BodyError;
+use crate::body::{BodyError, ResponseBody, Wrapping};
 
 /// What a frame of trailers begins with (grpc/doc/PROTOCOL-WEB.md): the highest bit, and no compression.
 const TRAILERS: u8 = 0x80;
@@ -67,6 +67,12 @@ where
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+impl Wrapping for Framed<ResponseBody> {
+    fn inner(&mut self) -> Option<&mut ResponseBody> {
+        Some(&mut self.inner)
     }
 }
 
