@@ -223,8 +223,9 @@ impl Relay {
     /// When it will have been silent for too long; none if there is no such time.
     fn silent_until_ms(&self) -> Option<u64> {
         let is_half = self.up.is_over || self.down.is_over;
-        let limit_ms = if is_half { self.idle_ms.min(HALF_CLOSED_MS) } else { self.idle_ms };
-        (limit_ms > 0).then(|| self.moved_at_ms.saturating_add(limit_ms))
+        let of_all = Some(self.idle_ms).filter(|idle_ms| *idle_ms > 0);
+        let limit_ms = of_all.into_iter().chain(is_half.then_some(HALF_CLOSED_MS)).min()?;
+        Some(self.moved_at_ms.saturating_add(limit_ms))
     }
 }
 
@@ -268,5 +269,31 @@ impl Alarm<'_> {
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         self.worker.deadlines.unset(&mut self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn socket() -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_half_closed_is_not_silent_for_ever() {
+        for (idle, open_ms, half_ms) in
+            [(0, None, HALF_CLOSED_MS), (1_000, Some(1_000), 1_000), (600_000, Some(600_000), HALF_CLOSED_MS)]
+        {
+            let first = (Vec::new(), 0);
+            let mut relay = Relay::new(socket().await, socket().await, first, Duration::from_millis(idle));
+            let began_ms = relay.moved_at_ms;
+            assert_eq!(relay.silent_until_ms(), open_ms.map(|ms| began_ms + ms));
+            relay.up.is_over = true;
+            assert_eq!(relay.silent_until_ms(), Some(began_ms + half_ms), "{idle}");
+        }
     }
 }
