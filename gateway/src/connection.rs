@@ -353,6 +353,13 @@ impl Connection {
         fault.message(&id)
     }
 
+    /// Counts an answer that the client must not get, and says what it is told in its place. The exchange of this id is counted at its end.
+    pub(crate) fn refuse_answer(worker: &Worker, fault: h1::Fault, id: &HeaderValue) -> Bytes {
+        let fault = Fault::of_head(fault);
+        worker.metrics.refused(fault.code);
+        fault.message(id)
+    }
+
     /// Has it end so; false if that was wished before.
     fn wish(&self, wish: Wish) -> bool {
         if self.wish.get() == Wish::Drop || self.wish.replace(wish) == wish {

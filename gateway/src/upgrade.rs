@@ -11,6 +11,7 @@ use crate::{
     after::Permit,
     body::ResponseBody,
     connection::Connection,
+    error::X_REQUEST_ID,
     h1::io::{Duplex, Io, Rewound},
     headers,
     upstream::{answered::Answered, breaker::Counted, pool::Lease},
@@ -38,6 +39,8 @@ pub(crate) struct Asked {
     /// Of HTTP/2, the client's stream, once it is no HTTP any more.
     client: Option<OnUpgrade>,
     protocol: HeaderValue,
+    /// The request's.
+    id: Option<HeaderValue>,
     /// Of HTTP/2, what the target must prove that it has understood.
     key: Option<Key>,
 }
@@ -55,7 +58,8 @@ pub(crate) fn asked<B>(request: &mut Request<B>, found: headers::Found, has_body
     match protocol {
         Some(protocol) if valid => {
             request.headers_mut().insert(header::CONNECTION, UPGRADE);
-            Some(Asked { client, protocol, key })
+            let id = request.headers().get(X_REQUEST_ID).cloned();
+            Some(Asked { client, protocol, id, key })
         }
         _ => {
             request.headers_mut().remove(header::UPGRADE);
@@ -76,6 +80,8 @@ impl Asked {
 
 /// Two connections whose bytes go both ways as they come, once the client has been told so.
 pub(crate) struct Tunnel {
+    /// That of the request for it.
+    pub(crate) id: Option<HeaderValue>,
     target: Rewound,
     /// Its place among the connections of an upstream that limits them.
     counted: Option<Rc<Counted>>,
@@ -88,7 +94,7 @@ impl Tunnel {
     /// Joins the client's side to the target's, to the end of both.
     pub(crate) async fn run(self, worker: &Worker, mut client: impl Duplex) {
         worker.metrics.tunnels.add(1);
-        let Self { mut target, counted, permits, lease } = self;
+        let Self { mut target, counted, permits, lease, .. } = self;
         let _in_flight = (counted, permits, lease);
         if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut target).await {
             tracing::debug!(%error, "a tunnel broke off");
@@ -110,7 +116,7 @@ pub(crate) fn tunnel(
         Answered::Switched(stream) => (Rewound::new(BytesMut::new(), Io::Layered(Box::new(stream))), None),
         Answered::Shared(_) => return None,
     };
-    let tunnel = Tunnel { target, counted, permits, lease };
+    let tunnel = Tunnel { id: asked.id, target, counted, permits, lease };
     headers::clean_response(&mut head.headers, true);
     head.headers.insert(header::CONNECTION, UPGRADE);
     let Some(client) = asked.client.filter(|_| asked.key.is_some()) else {

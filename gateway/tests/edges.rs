@@ -482,6 +482,8 @@ async fn no_tunnel_opens_for_a_client_that_did_not_wait() {
     assert_eq!(status(&answer), "400", "{answer}");
     assert_eq!(origin.rest().await, "");
     assert_eq!(under.metric("phalanx_tunnels_total"), Some(0.0));
+    until(|| under.metric("phalanx_requests_total{class=\"4xx\"}") == Some(1.0)).await;
+    assert_eq!(under.metric("phalanx_refusals_total{code=\"invalid\"}"), Some(1.0));
 }
 
 #[tokio::test]

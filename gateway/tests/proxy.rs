@@ -425,6 +425,33 @@ async fn the_access_log_has_a_line_a_request_and_no_query() {
 }
 
 #[tokio::test]
+async fn an_upgrade_that_is_refused_for_what_came_ahead_has_one_line() {
+    let origin = Origin::answering(|_| {
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n".to_owned()
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    let mut settings = settings();
+    let to = gateway::access::Destination::File(path.clone());
+    settings.access_log = Some(gateway::AccessLog { to, json: true });
+    let upstream = json!({"targets": [{"address": origin.address.to_string()}]});
+    let under = support::in_front(settings, upstream);
+    let answer = under
+        .send("GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nahead")
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    support::patiently(under.gateway.drain(Duration::from_secs(60))).await;
+    let log = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    let id = header(&answer, "x-request-id");
+    assert_eq!((&lines[0]["status"], &lines[0]["path"]), (&json!(400), &json!("/a")));
+    assert!(id.is_some() && lines[0]["request_id"].as_str() == id, "{log}");
+    assert_eq!(header(&origin.last().head, "x-request-id"), id);
+}
+
+#[tokio::test]
 async fn connections_are_capped() {
     let under = {
         let mut settings = settings();

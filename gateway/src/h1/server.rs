@@ -54,7 +54,8 @@ pub(crate) async fn serve(worker: &Rc<Worker>, io: Io, connection: &Rc<Connectio
             Next::Request(head) => exchange(worker, &wire, connection, head).await,
             Next::End => Some(Then::Close),
             Next::Bad(fault) => {
-                refuse(worker, &wire, connection, fault).await;
+                let message = connection.refuse_head(worker, fault);
+                refuse(&wire, connection, fault, &message).await;
                 Some(Then::Close)
             }
         };
@@ -144,7 +145,9 @@ async fn respond(
     if switches && !wire.is_between() {
         // It did not wait for the 101. What it has sent may be meant as a request.
         body.answers(StatusCode::BAD_REQUEST);
-        refuse(worker, wire, connection, Fault::Ahead).await;
+        let id = body.take_tunnel().and_then(|tunnel| tunnel.id).unwrap_or_else(|| worker.ids.make());
+        let message = Connection::refuse_answer(worker, Fault::Ahead, &id);
+        refuse(wire, connection, Fault::Ahead, &message).await;
         return Some(Then::Close);
     }
     let bare = asked.is_head
@@ -240,15 +243,14 @@ async fn read_rest(worker: &Worker, wire: &Wire, connection: &Connection, body: 
     }
 }
 
-/// Answers what is no request. It is the last answer on the connection.
-async fn refuse(worker: &Worker, wire: &Wire, connection: &Connection, fault: Fault) {
+/// Answers what is no request with this message. It is the last answer on the connection.
+async fn refuse(wire: &Wire, connection: &Connection, fault: Fault, message: &[u8]) {
     if fault != Fault::Syntax {
         connection.watch.refuse(fault);
     }
-    let message = connection.refuse_head(worker, fault);
     let mut outbox = Outbox::new(Framing::None, |out| {
         wire.answering(out);
-        out.extend_from_slice(&message);
+        out.extend_from_slice(message);
     });
     let mut body = std::pin::pin!(ResponseBody::empty());
     std::future::poll_fn(|cx| {
