@@ -307,6 +307,20 @@ async fn a_100_that_nobody_waits_for_is_passed_over() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_body_has_no_length_either() {
+    for status in [204, 304] {
+        let under = start(settings(), &[(Kind::Route, "r", json!({"respond": {"status": status}}))]);
+        let mut client = under.client().await;
+        for method in ["HEAD", "GET"] {
+            client.write(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+            let answer = client.answer().await;
+            // RFC 9110, section 8.6.
+            assert_eq!((answer.status, header(&answer.head, "content-length")), (status, None), "{method}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_breaks_off_looks_like_it() {
     for (answer, want) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "half"),

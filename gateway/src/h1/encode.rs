@@ -58,7 +58,11 @@ pub(crate) fn response(
     for (name, value) in headers {
         match *name {
             // Said below, by what is so.
-            header::CONTENT_LENGTH if framing != Framing::None || status == StatusCode::NO_CONTENT => {
+            header::CONTENT_LENGTH
+                if framing != Framing::None
+                    || status == StatusCode::NO_CONTENT
+                    || status.is_informational() =>
+            {
                 continue;
             }
             header::CONTENT_LENGTH => length = None,
@@ -188,7 +192,9 @@ mod tests {
             say(StatusCode::NOT_MODIFIED, Framing::None, Persistence::KeepAlive),
             "HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\ndate: d\r\na: b\r\nconnection: keep-alive\r\n\r\n"
         );
-        assert!(!say(StatusCode::NO_CONTENT, Framing::None, Persistence::Implied).contains("content-length"));
+        for bare in [StatusCode::NO_CONTENT, StatusCode::SWITCHING_PROTOCOLS] {
+            assert!(!say(bare, Framing::None, Persistence::Implied).contains("content-length"), "{bare}");
+        }
         assert!(
             say(StatusCode::from_u16(299).unwrap(), Framing::None, Persistence::Implied)
                 .starts_with("HTTP/1.1 299 \r\n")

@@ -150,9 +150,9 @@ async fn respond(
         refuse(wire, connection, Fault::Ahead, &message).await;
         return Some(Then::Close);
     }
-    let bare = asked.is_head
-        || head.status.is_informational()
+    let has_none = head.status.is_informational()
         || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let bare = asked.is_head || has_none;
     let framing = match body.size_hint().exact() {
         _ if bare => Framing::None,
         Some(length) => Framing::Length(length),
@@ -171,7 +171,8 @@ async fn respond(
     };
     let mut outbox = Outbox::new(framing, |out| {
         wire.answering(out);
-        let length = if asked.is_head { body.own_length() } else { None };
+        // Of a body that a GET would be sent (RFC 9110, section 8.6).
+        let length = if asked.is_head && !has_none { body.own_length() } else { None };
         encode::response(out, head.status, &head.headers, framing, persistence, length);
     });
     if closes && !switches {
