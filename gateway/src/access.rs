@@ -209,6 +209,7 @@ impl Note {
     pub(crate) fn attempted_at(&mut self, target: &str, took: Duration, is_hedge: bool) {
         if let Some(entry) = &mut self.0 {
             entry.target = Some(target.into());
+            entry.attempt_began = None;
             entry.target_time = Some(took);
             entry.hedge_won = is_hedge;
         }

@@ -84,7 +84,8 @@ impl<'e> Line<'e> {
             consumer: entry.consumer.as_ref().map(|name| name.as_str()),
             upstream: entry.upstream.as_ref().map(|name| name.as_str()),
             target: entry.target.as_deref(),
-            target_ms: entry.target_time.map(millis),
+            // One that is under way still ends with the request.
+            target_ms: entry.attempt_began.map(|began| began.elapsed()).or(entry.target_time).map(millis),
             retries: entry.attempts.saturating_sub(1 + entry.hedges),
             hedges: entry.hedges,
             hedge_won: entry.hedge_won,
@@ -201,6 +202,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::access::Note;
 
     #[test]
     fn a_line_is_one_line_whatever_is_in_it() {
@@ -238,6 +240,25 @@ mod tests {
             (&read["retries"], &read["hedges"], &read["hedge_won"]),
             (&1.into(), &1.into(), &true.into())
         );
+    }
+
+    #[test]
+    fn an_attempt_that_has_not_ended_has_its_time_too() {
+        let mut note = Note(Some(Box::new(Entry::refused(
+            IpAddr::from([192, 0, 2, 1]),
+            HeaderValue::from_static("id"),
+        ))));
+        let upstream = model::Name::new("u").unwrap();
+        note.attempt(&upstream, "first");
+        note.attempted();
+        let told = |entry: &Entry| {
+            Line::of(entry, SystemTime::UNIX_EPOCH, StatusCode::OK, 7, Duration::ZERO).target_ms
+        };
+        note.0.as_mut().unwrap().target_time = Some(Duration::from_secs(3_600));
+        assert_eq!(told(note.0.as_deref().unwrap()), Some(3_600_000.0));
+        // The time is that of the attempt that the line names.
+        note.attempt(&upstream, "second");
+        assert!(told(&note.take().unwrap()).is_some_and(|ms| ms < 3_600_000.0));
     }
 
     #[test]
