@@ -49,8 +49,8 @@ struct Incoming {
     decoder: Decoder,
     /// Counts requests, so that a body can tell whether it is that of the request at hand.
     number: u64,
-    /// What is left to be written of the 100 that the client waits for.
-    interim: &'static [u8],
+    /// What is left to be written, or to be flushed, of the 100 that the client waits for.
+    interim: Option<&'static [u8]>,
     /// What is left to be written, or to be flushed, of what targets have said before the answer.
     told: Option<BytesMut>,
     /// Whether the rest of the request's body is to be read and thrown away.
@@ -84,7 +84,7 @@ impl Wire {
             reader: Reader::default(),
             decoder: Decoder::length(0),
             number: 0,
-            interim: b"",
+            interim: None,
             told: None,
             unwanted: false,
             ended: false,
@@ -133,7 +133,7 @@ impl Wire {
     /// Begins to read the body of the request at hand.
     pub(crate) fn begin(self: &Rc<Self>, decoder: Decoder, expects: bool) -> Option<RequestBytes> {
         let incoming = &mut *self.incoming.borrow_mut();
-        incoming.interim = if expects { CONTINUE } else { b"" };
+        incoming.interim = expects.then_some(CONTINUE);
         (incoming.unwanted, incoming.given_up) = (false, false);
         incoming.decoder = decoder;
         incoming.number += 1;
@@ -154,8 +154,7 @@ impl Wire {
     /// targets have said before.
     pub(crate) fn answering(&self, out: &mut Vec<u8>) {
         let incoming = &mut *self.incoming.borrow_mut();
-        let left = std::mem::take(&mut incoming.interim);
-        if left.len() < CONTINUE.len() {
+        if let Some(left) = incoming.interim.take().filter(|left| left.len() < CONTINUE.len()) {
             out.extend_from_slice(left);
         }
         if let Some(told) = incoming.told.take() {
@@ -173,8 +172,8 @@ impl Wire {
         if !told.is_empty() && told.len() + heads.len() > INTERIM_BYTES_MAX {
             return;
         }
-        if incoming.interim.len() < CONTINUE.len() {
-            told.extend_from_slice(std::mem::take(&mut incoming.interim));
+        if let Some(left) = incoming.interim.take_if(|left| left.len() < CONTINUE.len()) {
+            told.extend_from_slice(left);
         }
         told.extend_from_slice(heads);
     }
@@ -311,9 +310,12 @@ impl Wire {
             if incoming.ended {
                 return Poll::Ready(Some(Err(BodyError::Short)));
             }
-            if !incoming.interim.is_empty() {
+            if incoming.interim.is_some() {
                 ready!(self.poll_write_told(incoming, cx))?;
-                ready!(self.poll_write(&mut incoming.interim, cx))?;
+                if let Some(left) = &mut incoming.interim {
+                    ready!(self.poll_write(left, cx))?;
+                }
+                incoming.interim = None;
             }
             let long = incoming.decoder.left().is_none_or(|left| left > LONG_BODY_BYTES);
             let room = if long { LONG_READ_BYTES } else { buffers::BYTES };

@@ -269,3 +269,45 @@ async fn what_has_come_ahead_goes_along_with_the_socket() {
     io.read_to_string(&mut rest).await.unwrap();
     assert_eq!(rest, "more");
 }
+
+/// Takes all, and has it out when it is asked a second time.
+struct Late(DuplexStream, Rc<std::cell::Cell<u32>>);
+
+impl tokio::io::AsyncRead for Late {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Late {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.1.set(self.1.get() + 1);
+        if self.1.get() == 1 { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_100_is_written_once_it_is_out() {
+    let (near, _far) = tokio::io::duplex(1024);
+    let flushes = Rc::default();
+    let io = Io::Layered(Box::new(Late(near, Rc::clone(&flushes))));
+    let wire = Rc::new(Wire::new(io, Arc::default()));
+    wire.incoming.borrow_mut().buf.extend_from_slice(POST.as_bytes());
+    let mut body = begin(&wire);
+    for want in [1, 2, 2] {
+        assert!(Pin::new(&mut body).poll_frame(&mut cx()).is_pending());
+        assert_eq!(flushes.get(), want);
+    }
+}
