@@ -9,10 +9,8 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures::task::noop_waker_ref;
 use http::{Request, header};
 use http_body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
     Fault, buffers,
@@ -63,9 +61,7 @@ impl Link {
     /// Whether it stands, as far as is known, and its target has said nothing that it was not asked. Costs no system call
     /// while nothing has come.
     pub(crate) fn is_quiet(&self) -> bool {
-        let mut byte = [0];
-        let mut cx = Context::from_waker(noop_waker_ref());
-        Pin::new(&mut *self.io.borrow_mut()).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+        self.io.borrow_mut().is_quiet()
     }
 }
 
@@ -111,7 +107,8 @@ impl Exchange {
     /// Begins to send the request, whose target is in origin form.
     pub(crate) fn new(link: Link, request: Box<Request<RequestBody>>) -> Box<Self> {
         let framing = match (request.body(), request.headers().get(header::CONTENT_LENGTH)) {
-            (RequestBody::Empty, _) => Framing::None,
+            (RequestBody::Empty, None) => Framing::None,
+            (RequestBody::Empty, Some(_)) => Framing::Length(0),
             (body, Some(_)) => body.size_hint().exact().map_or(Framing::Chunked, Framing::Length),
             _ => Framing::Chunked,
         };
@@ -346,5 +343,58 @@ impl Body for ResponseBytes {
 
     fn size_hint(&self) -> SizeHint {
         self.decoder.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::task::noop_waker_ref;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_is_no_quieter_for_a_task_that_has_done_much() {
+        for layered in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut far, _) = listener.accept().await.unwrap();
+            far.write_all(b"unasked").await.unwrap();
+            near.readable().await.unwrap();
+            let io = if layered { Io::Layered(Box::new(near)) } else { Io::Tcp(near) };
+            let link = Link::new(io, None, None);
+            let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+            (0..10_000).for_each(|number| sender.send(number).unwrap());
+            let quiet = std::future::poll_fn(|cx| {
+                // Until it is another task's turn.
+                while receiver.poll_recv(cx).is_ready() {}
+                Poll::Ready(link.is_quiet())
+            });
+            assert!(!quiet.await, "{layered}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_says_of_its_body_what_is_so() {
+        for (said, want) in
+            [(None, ""), (Some("0"), "content-length: 0\r\n"), (Some("5"), "content-length: 0\r\n")]
+        {
+            let (near, mut far) = tokio::io::duplex(1024);
+            let mut request = Request::new(RequestBody::Empty);
+            if let Some(said) = said {
+                request.headers_mut().insert(header::CONTENT_LENGTH, said.parse().unwrap());
+            }
+            let link = Link::new(Io::Layered(Box::new(near)), None, None);
+            let mut exchange = Exchange::new(link, Box::new(request));
+            let mut cx = Context::from_waker(noop_waker_ref());
+            assert!(exchange.poll_head(1024, &mut cx).is_pending());
+            drop(exchange);
+            let mut text = String::new();
+            far.read_to_string(&mut text).await.unwrap();
+            assert_eq!(text, format!("GET / HTTP/1.1\r\n{want}\r\n"));
+        }
     }
 }

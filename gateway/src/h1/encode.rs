@@ -104,8 +104,8 @@ pub(crate) fn request(out: &mut Vec<u8>, method: &Method, uri: &Uri, headers: &H
     out.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in headers {
         match *name {
-            header::CONTENT_LENGTH if framing != Framing::None => continue,
-            header::TRANSFER_ENCODING => continue,
+            // Said below, by what is so.
+            header::CONTENT_LENGTH | header::TRANSFER_ENCODING => continue,
             _ => field(out, name, value.as_bytes()),
         }
     }

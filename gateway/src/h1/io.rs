@@ -1,19 +1,22 @@
 //! The socket below a connection, with or without TLS on it.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
     net::Shutdown,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::BytesMut;
+use futures::task::noop_waker_ref;
 use rustix::net::{SendFlags, send};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
+    task::coop::unconstrained,
 };
 
 /// What carries bytes both ways.
@@ -55,6 +58,23 @@ impl Io {
                     }
                     return Poll::Ready(written);
                 }
+            }
+        }
+    }
+
+    /// Whether nothing has come, and not its end either. Costs no system call while that is so. It is found out even where a task has had its turn,
+    /// after which all that it reads seems to wait.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        match self {
+            Self::Tcp(io) => {
+                io.try_read(&mut byte).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Self::Layered(io) => {
+                let mut buf = ReadBuf::new(&mut byte);
+                let reading = poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, &mut buf));
+                let mut cx = Context::from_waker(noop_waker_ref());
+                pin!(unconstrained(reading)).poll(&mut cx).is_pending()
             }
         }
     }
