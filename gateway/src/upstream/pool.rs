@@ -155,7 +155,7 @@ impl Pool {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        if idle.len() >= self.idle_max && link.whose.is_some() {
+        if idle.len() >= self.idle_max && link.whose.is_some() && !idle.is_empty() {
             // For those who come next it may be of no use; that it is there says that these come now.
             idle.remove(0);
         }
@@ -176,4 +176,21 @@ pub(crate) struct Lease {
     pub(super) slot: Option<Slot>,
     /// What it is of its target's load.
     pub(crate) load: Load,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h1::io::Io;
+
+    #[tokio::test]
+    async fn where_nothing_is_kept_nothing_is() {
+        let pools = Pools::new(&Limits { upstream_idle_max: 0, ..Limits::default() });
+        let pool = pools.of(1, 1);
+        for whose in [None, Some(Whose { host: Some("a".to_owned()), client: None })] {
+            let (near, _far) = tokio::io::duplex(64);
+            pool.give(Link::new(Io::Layered(Box::new(near)), whose.clone().map(Box::new), None));
+            assert!(pool.take(whose.as_ref()).is_none());
+        }
+    }
 }
