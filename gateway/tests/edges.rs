@@ -215,6 +215,21 @@ async fn an_upload_may_end_after_its_answer() {
 }
 
 #[tokio::test]
+async fn an_upload_may_end_after_its_answer_though_its_connection_does_too() {
+    let (under, listener) = played().await;
+    let mut client = under.client().await;
+    client.write("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 10\r\n\r\n01234").await;
+    let mut origin = accept(&listener).await;
+    origin.head().await;
+    origin.write(ok("early")).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.body.as_str(), header(&answer.head, "connection")), ("early", Some("close")));
+    client.write("56789").await;
+    origin.exact("0123456789").await;
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
 async fn a_small_body_that_nobody_wants_costs_no_connection() {
     let under = answering_itself();
     let mut client = under.client().await;

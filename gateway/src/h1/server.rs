@@ -213,7 +213,9 @@ async fn respond(
         return body.take_tunnel().map(Then::Tunnel);
     }
     drop(outbox);
-    let read = wire.is_read() || (!closes && read_rest(worker, wire, connection, &mut body).await);
+    // A target goes on to get what it has answered already, whatever comes after.
+    let goes_on = !(closes && wire.is_unwanted());
+    let read = wire.is_read() || (goes_on && read_rest(worker, wire, connection, &mut body).await);
     drop(body);
     Some(if read && !closes && connection.watch.refused().is_none() { Then::Next } else { Then::Close })
 }
