@@ -288,6 +288,8 @@ impl Worker {
                     }
                 }
                 self.pools.sweep();
+                // Where no requests come, the one of the last would stay for good.
+                drop(self.plan());
             }
             ticks = ticks.wrapping_add(1);
         }

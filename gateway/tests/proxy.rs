@@ -5,11 +5,14 @@
 mod support;
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use model::Kind;
+use model::{Config, Kind, Name, Revision};
 use serde_json::json;
 use support::{Origin, header, in_front_of, ok, settings, start, status, until, with};
 use tokio::{
@@ -449,6 +452,27 @@ async fn an_upgrade_that_is_refused_for_what_came_ahead_has_one_line() {
     assert_eq!((&lines[0]["status"], &lines[0]["path"]), (&json!(400), &json!("/a")));
     assert!(id.is_some() && lines[0]["request_id"].as_str() == id, "{log}");
     assert_eq!(header(&origin.last().head, "x-request-id"), id);
+}
+
+#[tokio::test]
+async fn a_config_is_let_go_of_once_another_is_in_use() {
+    let origin = Origin::saying("hello").await;
+    let mut settings = settings();
+    settings.workers = 2;
+    let upstream = json!({"targets": [{"address": origin.address.to_string()}]});
+    let under = support::in_front(settings, upstream);
+    let old = {
+        let config = under.config.borrow();
+        Arc::downgrade(&config.upstreams[&Name::new("u").unwrap()].spec)
+    };
+    let mut client = under.client().await;
+    client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.answer().await.body, "hello");
+    // No request comes that would need the new one.
+    let mut empty = Config::default();
+    empty.revision = Revision(9);
+    under.config.send_replace(Arc::new(empty));
+    until(|| old.upgrade().is_none()).await;
 }
 
 #[tokio::test]
