@@ -97,6 +97,11 @@ impl Outbox {
     }
 
     fn push(&mut self, data: Bytes) -> Result<(), Unsent> {
+        if self.at > 0 {
+            // Nothing else ends what was written while there is always more.
+            self.out.drain(..self.at);
+            self.at = 0;
+        }
         match &mut self.framing {
             Framing::None => return Ok(()),
             Framing::Length(left) => {

@@ -227,3 +227,21 @@ async fn a_head_goes_out_with_as_much_of_its_body_as_there_is() {
         assert_eq!(*writes.borrow(), want, "{framing:?}");
     }
 }
+
+#[tokio::test]
+async fn what_was_written_takes_no_room_though_there_is_always_more() {
+    let (near, mut far) = tokio::io::duplex(10);
+    let io = RefCell::new(Io::Layered(Box::new(near)));
+    let rounds = 1_000;
+    let body = std::iter::repeat_with(|| [piece(10), None]).take(rounds).flatten();
+    let (mut outbox, mut body) = (outbox(Framing::Length(10 * rounds as u64)), Played(body.collect()));
+    let mut cx = Context::from_waker(futures::task::noop_waker_ref());
+    let mut taken = [0; 10];
+    for _ in 0..rounds {
+        assert!(outbox.poll_send(&io, Pin::new(&mut body), true, &mut cx).is_pending());
+        far.read_exact(&mut taken).await.unwrap();
+        // Of one turn so much is written and no more.
+        tokio::task::yield_now().await;
+        assert!(outbox.out.len() < 100, "{}", outbox.out.len());
+    }
+}
