@@ -190,6 +190,24 @@ async fn what_a_target_refuses_is_sent_again() {
 }
 
 #[tokio::test]
+async fn what_a_target_refuses_twice_is_sent_a_third_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let under = in_front(settings(), upstream(listener.local_addr().unwrap()));
+    let mut client = under.client().await;
+    client.write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await;
+    let mut frames = Frames::accept(&listener).await;
+    for _ in 0..2 {
+        let stream = frames.request().await.unwrap();
+        while frames.read().await != Some((DATA, 1, stream)) {}
+        frames.write(RST_STREAM, 0, stream, &[0, 0, 0, 7]).await;
+    }
+    let stream = frames.request().await.unwrap();
+    while frames.read().await != Some((DATA, 1, stream)) {}
+    frames.ok(stream).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn who_goes_away_is_not_answered_any_more() {
     let origin = Http2Origin::start(100).await;
     let under = in_front(settings(), upstream(origin.address));

@@ -263,13 +263,14 @@ pub(super) fn answered(
 }
 
 /// What is kept of the body of a request that its target may refuse, whatever it is (RFC 9113, section 8.7): its beginning, if it is
-/// not kept already.
+/// not kept already by who will send it again.
 fn keep(worker: &Worker, request: &mut Request<RequestBody>) -> Option<Kept> {
     let replay = match std::mem::replace(request.body_mut(), RequestBody::Empty) {
         RequestBody::Empty => return Some(Kept::Empty),
-        kept @ RequestBody::Kept(_) => {
-            *request.body_mut() = kept;
-            return None;
+        RequestBody::Kept(reading) => {
+            let kept = reading.kept_by_no_other().map(Kept::Body);
+            *request.body_mut() = RequestBody::Kept(reading);
+            return kept;
         }
         body => Replay::of(body, BODY_BYTES_MAX, &worker.kept_bytes),
     };

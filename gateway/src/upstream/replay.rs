@@ -147,6 +147,11 @@ impl Drop for Replay {
 }
 
 impl Reading {
+    /// What keeps the body, if nobody else has it who would read it again.
+    pub(super) fn kept_by_no_other(&self) -> Option<Rc<Replay>> {
+        (Rc::strong_count(&self.replay) == 1).then(|| self.replay.clone())
+    }
+
     /// How far the body has come.
     pub(crate) fn progress(&self) -> Option<Rc<crate::upload::Progress>> {
         self.replay.source.borrow().body.progress()
