@@ -94,8 +94,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A connection of HTTP/1.1 to this target, for these alone if they are given, and whether it was used before: an idle one
-/// unless it is to be `fresh`, or a new one, or whichever comes first, until `end_ms`, where there are as many as there may be.
+/// A connection of HTTP/1.1 to this target, where none is idle, for these alone if they are given, and whether it was used before: a new
+/// one, or, where there are as many as there may be, whichever comes first until `end_ms`, that or an idle one unless it is to be `fresh`.
 pub(super) async fn obtain(
     worker: &Rc<Worker>,
     upstream: &CompiledUpstream,
@@ -104,9 +104,6 @@ pub(super) async fn obtain(
     (whose, fresh): (Option<Box<Whose>>, bool),
     end_ms: Option<u64>,
 ) -> Result<(Wire, bool), Why> {
-    if !fresh && let Some(link) = pool.take(whose.as_deref()) {
-        return Ok((Wire::Own(link), true));
-    }
     let counted = match &upstream.connections {
         None => None,
         Some(connections) => {
