@@ -19,6 +19,8 @@ use tokio::{
     task::coop::unconstrained,
 };
 
+use super::buffers;
+
 /// What carries bytes both ways.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
@@ -156,7 +158,16 @@ pub(crate) struct Rewound {
 
 impl Rewound {
     pub(crate) fn new(first: BytesMut, io: Io) -> Self {
-        Self { first, io }
+        let mut rewound = Self { first, io };
+        rewound.rest();
+        rewound
+    }
+
+    /// Gives the buffer back once there is nothing in it.
+    fn rest(&mut self) {
+        if self.first.is_empty() {
+            buffers::give(std::mem::take(&mut self.first));
+        }
     }
 }
 
@@ -171,6 +182,7 @@ impl AsyncRead for Rewound {
         }
         let count = self.first.len().min(buf.remaining());
         buf.put_slice(&self.first.split_to(count));
+        self.rest();
         Poll::Ready(Ok(()))
     }
 }
