@@ -297,16 +297,17 @@ impl Worker {
 
     /// Takes connections until that is no longer wanted.
     async fn accept(
-        self: &Rc<Self>,
+        self: Rc<Self>,
         listener: TcpListener,
         entrance: Entrance,
         mut phase: watch::Receiver<Phase>,
     ) {
+        let mut ending = std::pin::pin!(phase.wait_for(|phase| *phase != Phase::Serve));
         loop {
             let accepted = tokio::select! {
                 biased;
                 accepted = listener.accept() => accepted,
-                _ = phase.wait_for(|phase| *phase != Phase::Serve) => break,
+                _ = &mut ending => break,
             };
             match accepted {
                 Ok((stream, peer)) => self.take(stream, peer, &entrance),
@@ -394,30 +395,29 @@ pub(crate) fn run(
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().event_interval(EVENT_INTERVAL).build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let plain = TcpListener::from_std(listeners.plain)?;
-        let tls = listeners.tls.map(TcpListener::from_std).transpose()?;
-        let tcp = listeners.tcp.into_iter().map(|(name, tcp)| Ok((name, TcpListener::from_std(tcp)?)));
-        let tcp: Vec<_> = tcp.collect::<io::Result<_>>()?;
         timer::refresh();
         let mut phase = shared.phase.clone();
         let worker = Rc::new(Worker::new(number, shared, metrics));
+        let plain = [(listeners.plain, Entrance::Plain)];
+        let tls = listeners.tls.map(|tls| (tls, Entrance::Tls));
+        let tcp = listeners.tcp.into_iter().map(|(name, tcp)| (tcp, Entrance::Tcp(name)));
+        // A task each, so that what comes at one wakes nobody else.
+        let accepting = plain.into_iter().chain(tls).chain(tcp).map(|(listener, entrance)| {
+            let accepting = worker.clone().accept(TcpListener::from_std(listener)?, entrance, phase.clone());
+            Ok(tokio::task::spawn_local(accepting))
+        });
+        let accepting: Vec<_> = accepting.collect::<io::Result<_>>()?;
         let serving = async {
-            let secure = async {
-                if let Some(tls) = tls {
-                    worker.accept(tls, Entrance::Tls, phase.clone()).await;
-                }
-            };
-            let through =
-                tcp.into_iter().map(|(name, tcp)| worker.accept(tcp, Entrance::Tcp(name), phase.clone()));
-            let through = futures::future::join_all(through);
-            futures::join!(worker.accept(plain, Entrance::Plain, phase.clone()), secure, through);
+            for accepting in accepting {
+                accepting.await?;
+            }
             worker.finish(&mut phase).await;
+            Ok(())
         };
         tokio::select! {
-            () = serving => {}
-            () = worker.keep_time() => {}
-            () = health::active::run(worker.clone()), if number == 0 => {}
+            served = serving => served,
+            () = worker.keep_time() => Ok(()),
+            () = health::active::run(worker.clone()), if number == 0 => Ok(()),
         }
-        Ok(())
     })
 }
