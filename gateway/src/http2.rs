@@ -6,7 +6,7 @@ use futures::FutureExt;
 use h2::Reason;
 use http::{HeaderValue, Uri, header, request::Parts};
 use hyper::{server::conn::http2 as server, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -101,6 +101,10 @@ fn server(limits: &Limits, spawner: Spawner) -> server::Builder<Spawner> {
     server.initial_stream_window_size(http2.stream_window_bytes);
     server.initial_connection_window_size(http2.connection_window_bytes);
     server.max_send_buf_size(http2.send_bytes_max);
+    server.max_frame_size(http2.frame_bytes_max);
+    if let Some(interval) = http2.ping_interval {
+        server.timer(TokioTimer::new()).keep_alive_interval(interval).keep_alive_timeout(http2.ping_timeout);
+    }
     server.enable_connect_protocol();
     server
 }

@@ -144,8 +144,14 @@ pub struct Http2Limits {
     pub resets_max: u32,
     /// Bytes of one request's body that a client may send before they are taken on.
     pub stream_window_bytes: u32,
-    /// Bytes of all bodies on a connection.
+    /// Bytes of all bodies on a connection; as many as of one at least.
     pub connection_window_bytes: u32,
+    /// The largest frame that a client may send, in bytes: 16,384 to 16,777,215 (RFC 9113, section 4.2).
+    pub frame_bytes_max: u32,
+    /// After how long without a word a client is asked by a PING whether it is there; never unless said.
+    pub ping_interval: Option<Duration>,
+    /// How long its answer may take until the connection is closed.
+    pub ping_timeout: Duration,
     /// Bytes of one answer that wait for the client to take them; a piece of a target's is added whole.
     pub send_bytes_max: usize,
 }
@@ -157,6 +163,9 @@ impl Default for Http2Limits {
             resets_max: 200,
             stream_window_bytes: 256 * 1024,
             connection_window_bytes: 1024 * 1024,
+            frame_bytes_max: 16 * 1024,
+            ping_interval: None,
+            ping_timeout: Duration::from_secs(20),
             send_bytes_max: 64 * 1024,
         }
     }

@@ -15,7 +15,6 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Cache};
-use hyper::client::conn::http2;
 use model::{Name, tcp_route::PROXY_TLS};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -35,7 +34,7 @@ use crate::{
     settings::{Limit, Settings},
     tcp,
     timer::{self, Deadlines},
-    upstream::{self, health, http2::Local, mirror, pool::Pools, replay::KeptBytes},
+    upstream::{health, mirror, pool::Pools, replay::KeptBytes},
 };
 
 /// Ticks between two looks at connections that wait.
@@ -93,7 +92,6 @@ pub(crate) struct Worker {
     /// Which of the workers it is, from 0.
     pub(crate) number: usize,
     pub(crate) settings: Arc<Settings>,
-    pub(crate) http2_client: http2::Builder<Local>,
     pub(crate) deadlines: Deadlines,
     pub(crate) pools: Pools,
     pub(crate) kept_bytes: KeptBytes,
@@ -139,7 +137,6 @@ impl Worker {
         Self {
             number,
             settings: shared.settings.clone(),
-            http2_client: upstream::http2::builder(limits),
             deadlines: Deadlines::default(),
             pools: Pools::new(limits),
             kept_bytes: KeptBytes::default(),

@@ -4,6 +4,7 @@ mod balance;
 mod condition;
 mod health;
 mod hedge;
+mod http2;
 mod limits;
 mod protocol;
 mod proxy_protocol;
@@ -20,6 +21,7 @@ pub use balance::{Balance, HashKey, Hashing};
 pub use condition::Condition;
 pub use health::{Active, FailureRate, GrpcCheck, Health, HttpCheck, Passive, TcpCheck};
 pub use hedge::{After, Hedge};
+pub use http2::Http2;
 pub use limits::Limits;
 pub use protocol::Protocol;
 pub use proxy_protocol::ProxyProtocol;
@@ -60,6 +62,9 @@ pub struct Upstream {
     /// What is spoken to its targets.
     #[serde(default, skip_serializing_if = "Protocol::is_default")]
     pub protocol: Protocol,
+    /// How connections are used on which that is HTTP/2; as usual unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http2: Option<Box<Http2>>,
     /// TLS to its targets; in clear without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Box<UpstreamTls>>,

@@ -104,6 +104,21 @@ pub(crate) struct Given {
     /// Requests that a client may cancel on a connection of HTTP/2 without pause [default: 200]
     #[arg(long, env = "PHALANX_HTTP2_RESETS_MAX", value_name = "N")]
     http2_resets_max: Option<u32>,
+    /// Bytes of a request's body that a client of HTTP/2 may send before they are taken on [default: 256KiB]
+    #[arg(long, env = "PHALANX_HTTP2_STREAM_WINDOW", value_name = "SIZE")]
+    http2_stream_window: Option<String>,
+    /// The same of all requests on a connection [default: 1MiB]
+    #[arg(long, env = "PHALANX_HTTP2_CONNECTION_WINDOW", value_name = "SIZE")]
+    http2_connection_window: Option<String>,
+    /// The largest frame of a client of HTTP/2 [default: 16KiB]
+    #[arg(long, env = "PHALANX_HTTP2_FRAME_MAX", value_name = "SIZE")]
+    http2_frame_max: Option<String>,
+    /// After how long without a word a client of HTTP/2 is asked by a PING whether it is there; 0s for never [default: 0s]
+    #[arg(long, env = "PHALANX_HTTP2_PING_INTERVAL", value_name = "DURATION")]
+    http2_ping_interval: Option<String>,
+    /// How long its answer may take [default: 20s]
+    #[arg(long, env = "PHALANX_HTTP2_PING_TIMEOUT", value_name = "DURATION")]
+    http2_ping_timeout: Option<String>,
     /// Between two requests on a connection [default: 75s]
     #[arg(long, env = "PHALANX_IDLE_TIMEOUT", value_name = "DURATION")]
     idle_timeout: Option<String>,
@@ -237,6 +252,11 @@ impl Given {
             handshake_timeout: self.handshake_timeout.or(file.handshake_timeout),
             http2_streams_max: self.http2_streams_max.or(file.http2_streams_max),
             http2_resets_max: self.http2_resets_max.or(file.http2_resets_max),
+            http2_stream_window: self.http2_stream_window.or(file.http2_stream_window),
+            http2_connection_window: self.http2_connection_window.or(file.http2_connection_window),
+            http2_frame_max: self.http2_frame_max.or(file.http2_frame_max),
+            http2_ping_interval: self.http2_ping_interval.or(file.http2_ping_interval),
+            http2_ping_timeout: self.http2_ping_timeout.or(file.http2_ping_timeout),
             idle_timeout: self.idle_timeout.or(file.idle_timeout),
             stall_timeout: self.stall_timeout.or(file.stall_timeout),
             client_rate_min: self.client_rate_min.or(file.client_rate_min),

@@ -24,6 +24,12 @@ pub(crate) struct UpstreamSpec {
     /// What is spoken to targets.
     #[arg(long, value_enum)]
     protocol: Option<Protocol>,
+    /// Requests on a connection of HTTP/2 at once.
+    #[arg(long, value_name = "N")]
+    http2_streams_max: Option<u32>,
+    /// After how long without a word on a connection of HTTP/2 with requests a target is asked by a PING whether it is there, as `30s`.
+    #[arg(long, value_name = "TIME")]
+    http2_ping_interval: Option<String>,
     /// The name that targets are asked for over TLS and must prove to have, where it is not that of their address.
     #[arg(long, value_name = "NAME")]
     tls_sni: Option<String>,
@@ -106,6 +112,8 @@ impl Spec for UpstreamSpec {
         put(&["balance"], self.balance.map(word));
         put(&["balance"], self.hash_by.as_deref().map(hash_by).transpose()?);
         put(&["protocol"], self.protocol.map(word));
+        put(&["http2", "streams_max"], self.http2_streams_max.map(|streams| json!(streams)));
+        put(&["http2", "ping_interval"], self.http2_ping_interval.as_ref().map(|text| json!(text)));
         put(&["tls", "sni"], self.tls_sni.as_ref().map(|name| json!(name)));
         put(&["tls", "ca"], self.tls_ca.as_deref().map(file).transpose()?);
         put(&["retry", "attempts"], self.retries.map(|attempts| json!(attempts)));
@@ -251,7 +259,7 @@ mod tests {
     #[test]
     fn flags_are_fields_of_the_spec() {
         let spec = built(
-            "--to https://a --to https://b:8443 --balance least_requests --protocol auto --tls-sni c --retries 1 \
+            "--to https://a --to https://b:8443 --balance least_requests --protocol auto --http2-streams-max 10 --http2-ping-interval 30s --tls-sni c --retries 1 \
              --retry-on connect,5xx,429 --hedge-after p95 --hedge-max 1 --attempt-timeout 2s --total-timeout 10s --eject-after 3 --health-path /healthz \
              --health-interval 2s",
         );
@@ -260,6 +268,7 @@ mod tests {
             "tls": {"sni": "c"},
             "balance": "least_requests",
             "protocol": "auto",
+            "http2": {"streams_max": 10, "ping_interval": "30s"},
             "retry": {"attempts": 1, "on": ["connect", "5xx", 429]},
             "hedge": {"after": "p95", "max": 1},
             "timeout": {"attempt": "2s", "total": "10s"},

@@ -14,7 +14,7 @@ use std::{
 use http::{HeaderMap, header};
 use model::{
     Name, Upstream, Violation,
-    upstream::{Protocol, ProxyProtocol, SniFrom, TlsVersion, UpstreamTls},
+    upstream::{Http2, Protocol, ProxyProtocol, SniFrom, TlsVersion, UpstreamTls},
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -44,6 +44,8 @@ pub struct Transport {
     /// Connections are used again for what has the same; 0 is HTTP/1.1 in clear.
     pub id: u64,
     pub(crate) protocols: Protocols,
+    /// How connections are used that are HTTP/2.
+    pub(crate) http2: Http2,
     pub(crate) tls: Option<Tls>,
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
 }
@@ -118,8 +120,8 @@ impl Transport {
     ) -> Result<Arc<Self>, Vec<Violation>> {
         let shown = spec.tls.as_ref().and_then(|tls| certificates(tls.certificate.as_ref()?));
         if let Some((before, transport)) = old
-            && (&before.tls, before.protocol, before.proxy_protocol)
-                == (&spec.tls, spec.protocol, spec.proxy_protocol)
+            && (&before.tls, before.protocol, before.proxy_protocol, &before.http2)
+                == (&spec.tls, spec.protocol, spec.proxy_protocol, &spec.http2)
             && transport.shows(shown.as_ref())
         {
             return Ok(transport.clone());
@@ -129,12 +131,13 @@ impl Transport {
             (Protocol::Http2, _) => Protocols::Http2,
             (Protocol::Auto, Some(_)) => Protocols::Both,
         };
-        let proxy_protocol = spec.proxy_protocol;
+        let (proxy_protocol, http2) =
+            (spec.proxy_protocol, spec.http2.as_deref().cloned().unwrap_or_default());
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let Some(tls) = &spec.tls else {
             let is_plain = protocols == Protocols::Http1 && proxy_protocol.is_none();
             let id = if is_plain { 0 } else { NEXT.fetch_add(1, Relaxed) };
-            return Ok(Arc::new(Self { id, protocols, tls: None, proxy_protocol }));
+            return Ok(Arc::new(Self { id, protocols, http2, tls: None, proxy_protocol }));
         };
         let tls = Tls::compile(tls, protocols, shown).map_err(|(field, message)| {
             vec![Violation { path: format!("upstreams.{name}.tls.{field}"), message }]
@@ -142,7 +145,8 @@ impl Transport {
         if !spec.tls.as_ref().is_some_and(|tls| tls.verify) {
             tracing::warn!(upstream = %name, "verify is false: whoever is in the way can read and change all that passes");
         }
-        Ok(Arc::new(Self { id: NEXT.fetch_add(1, Relaxed), protocols, tls: Some(tls), proxy_protocol }))
+        let id = NEXT.fetch_add(1, Relaxed);
+        Ok(Arc::new(Self { id, protocols, http2, tls: Some(tls), proxy_protocol }))
     }
 }
 
@@ -293,6 +297,10 @@ mod tests {
             |_| None,
         );
         assert_ne!(first.id, other.unwrap().id);
+        let mut used_otherwise = before.clone();
+        used_otherwise.http2 = Some(Box::new(Http2 { streams_max: 1, ..Http2::default() }));
+        let other = Transport::compile(&name, &used_otherwise, Some((&before, &first)), |_| None).unwrap();
+        assert_eq!((first.id == other.id, other.http2.streams_max), (false, 1));
         assert_ne!(first.id, 0, "what is sent in clear is sent on connections of its own");
     }
 

@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     announce,
     breaker::Counted,
+    http2,
     pool::{Pool, Whose, Wire},
     retry::Why,
     said::{Listened, Said},
@@ -167,7 +168,7 @@ async fn try_to(
     let only_http2 = upstream.transport.protocols == Protocols::Http2;
     let Some(tls) = &upstream.transport.tls else {
         return if only_http2 {
-            http2(worker, stream, pool, whose, counted).await
+            begin_http2(worker, upstream, stream, pool, whose, counted).await
         } else {
             Ok(Wire::Own(Link::new(Io::Tcp(stream), whose, counted)))
         };
@@ -177,7 +178,7 @@ async fn try_to(
     let connecting = TlsConnector::from(config.clone()).connect(name, stream);
     let stream = connecting.await.map_err(Unconnected::of_handshake)?;
     match stream.get_ref().1.alpn_protocol() {
-        Some(transport::HTTP2) => http2(worker, stream, pool, whose, counted).await,
+        Some(transport::HTTP2) => begin_http2(worker, upstream, stream, pool, whose, counted).await,
         _ if only_http2 => Err(Unconnected::NoHttp2),
         _ => Ok(Wire::Own(Link::new(Io::Layered(Box::new(stream)), whose, counted))),
     }
@@ -199,8 +200,9 @@ fn name(tls: &Tls, target: &Endpoint, whose: Option<&Whose>) -> Option<ServerNam
     }
 }
 
-async fn http2<S>(
+async fn begin_http2<S>(
     worker: &Rc<Worker>,
+    upstream: &CompiledUpstream,
     stream: S,
     pool: &Pool,
     whose: Option<Box<Whose>>,
@@ -209,8 +211,10 @@ async fn http2<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let said = Said::nothing(pool.shares.streams_max.clone());
-    let handshake = worker.http2_client.handshake(TokioIo::new(Listened::new(stream, said.clone())));
+    let spec = &upstream.transport.http2;
+    let said = Said::nothing(pool.shares.streams_max.clone(), spec.streams_max as usize);
+    let builder = http2::builder(&worker.settings.limits, spec);
+    let handshake = builder.handshake(TokioIo::new(Listened::new(stream, said.clone())));
     let (sender, connection) = handshake.await.map_err(Unconnected::Http)?;
     let heard = said.clone();
     tokio::task::spawn_local(async move {

@@ -8,16 +8,15 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::client::conn::http2 as client;
+use hyper_util::rt::TokioTimer;
+use model::upstream::Http2;
 
 use super::said::UNSAID;
 use crate::{settings::Limits, upload::RequestBody};
 
-/// The most requests on one connection at once.
-pub(super) const STREAMS_MAX: usize = 128;
-/// What a target may send of one response, and of all on a connection, before the client has taken it, in bytes. As much for a
-/// connection as for all of its streams together, so that clients that take nothing keep up none but themselves.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = STREAM_WINDOW * 128;
+/// How large windows, and frames, can be (RFC 9113, sections 6.9.1 and 6.5.2).
+const WINDOWS: (u32, u32) = (1, (1 << 31) - 1);
+const FRAMES: (u32, u32) = (1 << 14, (1 << 24) - 1);
 /// What of one request's body is kept that the target has not taken, in bytes.
 const SEND_BYTES_MAX: usize = 256 * 1024;
 
@@ -37,11 +36,21 @@ where
     }
 }
 
-/// What connections are set up with.
-pub(crate) fn builder(limits: &Limits) -> client::Builder<Local> {
+/// What connections are set up with, as the upstream says. As much may come on one as on all of its streams together, so that clients that
+/// take nothing keep up none but themselves.
+pub(super) fn builder(limits: &Limits, spec: &Http2) -> client::Builder<Local> {
+    // Configs are not checked anew by who gets them, and h2 panics at what no frame can say.
+    let within =
+        |bytes: u64, (least, most): (u32, u32)| u32::try_from(bytes).unwrap_or(most).clamp(least, most);
     let mut client = client::Builder::new(Local);
-    client.initial_stream_window_size(STREAM_WINDOW);
-    client.initial_connection_window_size(CONNECTION_WINDOW);
+    let windows = spec.stream_window.saturating_mul(u64::from(spec.streams_max));
+    client.initial_stream_window_size(within(spec.stream_window, WINDOWS));
+    client.initial_connection_window_size(within(windows, WINDOWS));
+    client.max_frame_size(within(spec.frame_max, FRAMES));
+    if !spec.ping_interval.is_zero() {
+        client.timer(TokioTimer::new());
+        client.keep_alive_interval(spec.ping_interval).keep_alive_timeout(spec.ping_timeout);
+    }
     client.max_send_buf_size(SEND_BYTES_MAX);
     client.initial_max_send_streams(UNSAID);
     client.max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX));

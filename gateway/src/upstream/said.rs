@@ -13,8 +13,6 @@ use tokio::{
     sync::Notify,
 };
 
-use super::http2::STREAMS_MAX;
-
 /// How many streams h2 opens before the target has said how many it takes. By no other number it is told whether that was said; who counts
 /// requests is [`Shares`](super::shared::Shares).
 pub(super) const UNSAID: usize = usize::MAX - 1;
@@ -24,6 +22,8 @@ pub(super) const UNSAID: usize = usize::MAX - 1;
 pub(super) struct Said {
     /// How many requests it takes at once on a connection, as it last said on any.
     streams_max: Rc<Cell<usize>>,
+    /// How many it gets at most.
+    limit: usize,
     /// Whether it takes WebSockets (RFC 8441, section 3); none before it has said anything.
     websockets: Cell<Option<bool>>,
     /// Whether the connection has ended.
@@ -34,10 +34,11 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// Nothing yet, on a connection to a target that has last said so of all.
-    pub(super) fn nothing(streams_max: Rc<Cell<usize>>) -> Rc<Self> {
+    /// Nothing yet, on a connection to a target that has last said so of all, and gets `limit` requests at once at most.
+    pub(super) fn nothing(streams_max: Rc<Cell<usize>>, limit: usize) -> Rc<Self> {
         Rc::new(Self {
             streams_max,
+            limit,
             websockets: Cell::new(None),
             ended: Cell::new(false),
             news: Notify::new(),
@@ -45,9 +46,9 @@ impl Said {
         })
     }
 
-    /// How many requests it takes at once.
+    /// How many requests it takes at once, and gets.
     pub(super) fn streams_max(&self) -> usize {
-        self.streams_max.get()
+        self.streams_max.get().min(self.limit)
     }
 
     /// As h2 knows it now; whoever runs the connection is woken when there may be more to know.
@@ -56,7 +57,7 @@ impl Said {
             *self.runner.borrow_mut() = Some(runner.clone());
             return;
         }
-        self.streams_max.set(streams_max.clamp(1, STREAMS_MAX));
+        self.streams_max.set(streams_max.max(1));
         if self.websockets.replace(Some(websockets)).is_none() {
             self.news.notify_waiters();
         }
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     fn said() -> Rc<Said> {
-        Said::nothing(Rc::new(Cell::new(7)))
+        Said::nothing(Rc::new(Cell::new(7)), 20)
     }
 
     #[test]
@@ -153,7 +154,7 @@ mod tests {
         said.hear(3, true, noop_waker_ref());
         assert_eq!((asked.now_or_never(), said.streams_max()), (Some(Some(true)), 3));
         said.hear(usize::MAX, true, noop_waker_ref());
-        assert_eq!(said.streams_max(), STREAMS_MAX);
+        assert_eq!(said.streams_max(), 20);
         said.hear(0, false, noop_waker_ref());
         assert_eq!((said.websockets().now_or_never(), said.streams_max()), (Some(Some(false)), 1));
     }

@@ -15,13 +15,14 @@ use tokio::sync::Notify;
 use super::{
     breaker,
     connect::{Offer, connect},
-    http2::STREAMS_MAX,
     pool::{Pool, Whose, Wire},
     retry::Why,
     said::Said,
 };
 use crate::{plan::CompiledUpstream, plan::endpoint::Endpoint, timer, upload::RequestBody, worker::Worker};
 
+/// How many requests a target is taken to take at once on a connection, until it has said so of one.
+const STREAMS_AT_FIRST: usize = 128;
 /// The most connections to one target that a worker opens; above that requests wait for a stream on these.
 const CONNECTIONS_MAX: usize = 64;
 
@@ -158,7 +159,7 @@ impl Default for Shares {
         Self {
             connections: RefCell::default(),
             openings: RefCell::default(),
-            streams_max: Rc::new(Cell::new(STREAMS_MAX)),
+            streams_max: Rc::new(Cell::new(STREAMS_AT_FIRST)),
             speaks_http1: Cell::new(false),
         }
     }
@@ -198,11 +199,12 @@ impl Shares {
         ours().min_by_key(|shared| shared.streams.get()).map(Shared::slot)
     }
 
-    /// A connection for these that is being made and is not waited for by as many as it takes.
-    fn opening(&self, whose: Option<&Whose>) -> Option<Rc<Opening>> {
+    /// A connection for these that is being made and is not waited for by as many as it takes, or gets.
+    fn opening(&self, whose: Option<&Whose>, limit: usize) -> Option<Rc<Opening>> {
+        let most = self.streams_max.get().min(limit);
         let openings = self.openings.borrow();
         let mut ours = openings.iter().filter(|opening| opening.whose.as_deref() == whose);
-        ours.find(|opening| opening.waiting.get() + 1 < self.streams_max.get()).cloned()
+        ours.find(|opening| opening.waiting.get() + 1 < most).cloned()
     }
 
     fn open(&self, whose: Option<&Whose>) -> Ends<'_> {
@@ -236,7 +238,7 @@ pub(super) async fn obtain(
     (whose, fresh): (Option<Box<Whose>>, bool),
     end_ms: Option<u64>,
 ) -> Result<(Wire, bool), Why> {
-    let shares = &pool.shares;
+    let (shares, limit) = (&pool.shares, upstream.transport.http2.streams_max as usize);
     loop {
         if let Some(slot) = shares.take(whose.as_deref()) {
             return Ok((Wire::Shared(slot), !fresh));
@@ -248,7 +250,7 @@ pub(super) async fn obtain(
             let wire = open(worker, upstream, target, pool, whose, end_ms).await?;
             return Ok((wire, false));
         }
-        let Some(opening) = shares.opening(whose.as_deref()) else {
+        let Some(opening) = shares.opening(whose.as_deref(), limit) else {
             let ends = shares.open(whose.as_deref());
             let opened = open(worker, upstream, target, pool, whose, end_ms).await;
             // Whose own time is over says nothing to others.

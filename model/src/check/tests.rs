@@ -51,6 +51,7 @@ fn with(fields: Value) -> Value {
 
 #[test]
 fn an_upstream_is_checked() {
+    let http2 = |http2: Value| with(json!({"protocol": "http2", "http2": http2}));
     let cases = [
         (json!({"targets": []}), "upstreams.x.targets"),
         (json!({"targets": [{"address": "nowhere"}]}), "upstreams.x.targets[0].address"),
@@ -82,6 +83,16 @@ fn an_upstream_is_checked() {
         (with(json!({"hedge": {"after": "1s", "max": 5}})), "upstreams.x.hedge.max"),
         (with(json!({"hedge": {"after": "1s"}, "retry": {"attempts": 0}})), "upstreams.x.hedge.max"),
         (with(json!({"limits": {"connections": 1_000_001}})), "upstreams.x.limits.connections"),
+        (with(json!({"http2": {}})), "upstreams.x.http2"),
+        (with(json!({"protocol": "auto", "http2": {}})), "upstreams.x.http2"),
+        (http2(json!({"streams_max": 0})), "upstreams.x.http2.streams_max"),
+        (http2(json!({"streams_max": 1_025})), "upstreams.x.http2.streams_max"),
+        (http2(json!({"stream_window": "8KiB"})), "upstreams.x.http2.stream_window"),
+        (http2(json!({"stream_window": "16MiB"})), "upstreams.x.http2.stream_window"),
+        (http2(json!({"frame_max": "16383B"})), "upstreams.x.http2.frame_max"),
+        (http2(json!({"frame_max": "2MiB"})), "upstreams.x.http2.frame_max"),
+        (http2(json!({"ping_interval": "500ms"})), "upstreams.x.http2.ping_interval"),
+        (http2(json!({"ping_timeout": "0s"})), "upstreams.x.http2.ping_timeout"),
         (
             with(json!({"health": {"passive": {"max_ejected": 101}}})),
             "upstreams.x.health.passive.max_ejected",
