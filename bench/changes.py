@@ -10,16 +10,12 @@ change counts: agreeing on it, writing it down, compiling and installing it.
 Needs wrk. Prints a table; asserts nothing. Ports 22000 to 22023; everything is in a temporary folder and ends with it.
 """
 import argparse
-import re
-import shutil
 import statistics
-import subprocess
-import tempfile
 import threading
 import time
 
-from cluster import Node, Unix
-from policy import cpu_ns
+from cluster import Unix, alone
+from wrk import load
 
 EVERY_S = 0.1
 
@@ -54,30 +50,13 @@ class Changes:
             self.late += due < time.monotonic()
 
 
-def slice_us(node, seconds):
-    """CPU microseconds a request under wrk, and how many requests failed."""
-    before = cpu_ns(node.process.pid)
-    ran = subprocess.run(["wrk", "-t1", "-c64", f"-d{seconds}s", f"http://127.0.0.1:{node.proxy}/"],
-                         capture_output=True, text=True, check=True).stdout
-    failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", ran)))
-    for found in re.findall(r"Socket errors: (.*)", ran):
-        failed += sum(map(int, re.findall(r"\d+", found)))
-    requests = int(re.search(r"(\d+) requests in", ran).group(1))
-    return (cpu_ns(node.process.pid) - before) / 1000 / requests, requests, failed
-
-
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--routes", type=int, default=1000, help="other routes that there are")
     arguments.add_argument("--rounds", type=int, default=10)
     arguments.add_argument("--seconds", type=int, default=3)
     given = arguments.parse_args()
-    folder, nodes = tempfile.mkdtemp(), []
-    try:
-        nodes = [Node(folder, 0), Node(folder, 1)]
-        origin, proxy = nodes
-        for node in nodes:
-            node.call("POST", "/v1/cluster/init", {})
+    with alone(2) as ((origin, proxy), _):
         origin.call("PUT", "/v1/routes/all?wait=all", {"respond": {"status": 200, "body": "x" * 1024}})
         target = f"127.0.0.1:{origin.proxy}"
         proxy.call("PUT", "/v1/upstreams/origin", {"targets": [{"address": target}]})
@@ -85,14 +64,14 @@ def main():
         for at in range(given.routes):
             route = {"match": [{"path": {"prefix": f"/api/{at}"}}], "upstream": "origin"}
             proxy.call("PUT", f"/v1/routes/r{at}", route)
-        slice_us(proxy, 2)
+        load(proxy, "/", 2)
         over, made, late, asked, failed = [], 0, 0, 0, 0
-        bare = [slice_us(proxy, given.seconds)[0]]
+        bare = [load(proxy, "/", given.seconds)[0]]
         for _ in range(given.rounds):
             changes = Changes(proxy, target)
             with changes:
-                cost, requests, bad = slice_us(proxy, given.seconds)
-            bare.append(slice_us(proxy, given.seconds)[0])
+                cost, requests, bad = load(proxy, "/", given.seconds)
+            bare.append(load(proxy, "/", given.seconds)[0])
             over.append((2 * cost / (bare[-2] + bare[-1]) - 1) * 100)
             made, late, asked, failed = made + changes.made, late + changes.late, asked + requests, failed + bad
         low, middle, high = statistics.quantiles(over, n=4)
@@ -100,11 +79,6 @@ def main():
               f"|---|---|---|---|---|---|---|---|\n"
               f"| {given.routes} | {statistics.median(bare):.2f} | {middle:.1f} | {low:.1f} to {high:.1f} "
               f"| {made} | {late} | {asked} | {failed} |")
-    finally:
-        for node in nodes:
-            node.process.kill()
-            node.process.wait()
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

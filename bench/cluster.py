@@ -7,6 +7,7 @@ Prints a table; asserts nothing. Ports 22000 to 22012; everything is in a tempor
 """
 import argparse
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -66,6 +67,22 @@ class Node:
     def end(self, how=signal.SIGTERM):
         self.process.send_signal(how)
         self.process.wait()
+
+
+@contextlib.contextmanager
+def alone(count):
+    """So many nodes, each in a cluster of its own, and the folder that they are in, which ends with them."""
+    folder, nodes = tempfile.mkdtemp(), []
+    try:
+        for number in range(count):
+            nodes.append(Node(folder, number))
+            nodes[-1].call("POST", "/v1/cluster/init", {})
+        yield nodes, folder
+    finally:
+        for node in nodes:
+            node.process.kill()
+            node.process.wait()
+        shutil.rmtree(folder)
 
 
 def until(condition, seconds=60):

@@ -11,14 +11,12 @@ ends with it.
 """
 import argparse
 import re
-import shutil
 import statistics
 import subprocess
-import tempfile
 import threading
 from pathlib import Path
 
-from cluster import Node
+from cluster import alone
 
 CLIENTS = 32
 DOWN_S, UP_S = 1.0, 4.0
@@ -70,12 +68,7 @@ def main():
     arguments.add_argument("--minutes", type=int, default=60)
     arguments.add_argument("--load", type=float, default=0.8, help="part of what the node can carry")
     given = arguments.parse_args()
-    folder, nodes = tempfile.mkdtemp(), []
-    try:
-        nodes = [Node(folder, number) for number in range(4)]
-        proxy, *targets = nodes
-        for node in nodes:
-            node.call("POST", "/v1/cluster/init", {})
+    with alone(4) as ((proxy, *targets), _):
         for target in targets:
             target.call("PUT", "/v1/routes/all?wait=all", {"respond": {"status": 200, "body": "x" * 1024}})
         addresses = [{"address": f"127.0.0.1:{target.proxy}"} for target in targets]
@@ -100,11 +93,6 @@ def main():
               f"|---|---|---|---|---|---|---|---|\n"
               f"| {given.minutes} | {good / given.minutes / 60:.0f} | {good} | {failed} | {flapping.deaths} "
               f"| {first:.0f} | {last:.0f} | {(last / first - 1) * 100:.1f} |")
-    finally:
-        for node in nodes:
-            node.process.kill()
-            node.process.wait()
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

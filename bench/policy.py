@@ -8,14 +8,10 @@ Each slice with a policy is between two without, whose mean it is compared with.
 Needs wrk. Prints a table; asserts nothing. Ports 22000 to 22023; everything is in a temporary folder and ends with it.
 """
 import argparse
-import re
-import shutil
 import statistics
-import subprocess
-import tempfile
-from pathlib import Path
 
-from cluster import Node
+from cluster import alone
+from wrk import cost_us
 
 POLICIES = {
     "rate-limit, all together": {"type": "rate-limit", "limit": {"requests": 10**9, "per": "1m"}},
@@ -31,35 +27,12 @@ POLICIES = {
 }
 
 
-def cpu_ns(pid):
-    """CPU time of all threads of a process that there are now."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[0]) for task in tasks)
-
-
-def cost_us(node, path, seconds):
-    """CPU microseconds a request, proxied under wrk."""
-    before = cpu_ns(node.process.pid)
-    ran = subprocess.run(["wrk", "-t1", "-c32", f"-d{seconds}s", f"http://127.0.0.1:{node.proxy}{path}"],
-                         capture_output=True, text=True, check=True).stdout
-    bad = re.search(r"Non-2xx.*", ran)
-    if bad:
-        raise SystemExit(f"{path}: {bad.group()}")
-    return (cpu_ns(node.process.pid) - before) / 1000 / int(re.search(r"(\d+) requests in", ran).group(1))
-
-
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=20)
     arguments.add_argument("--seconds", type=int, default=1)
     given = arguments.parse_args()
-    folder = tempfile.mkdtemp()
-    nodes = []
-    try:
-        nodes = [Node(folder, 0), Node(folder, 1)]
-        origin, proxy = nodes
-        for node in nodes:
-            node.call("POST", "/v1/cluster/init", {})
+    with alone(2) as ((origin, proxy), _):
         origin.call("PUT", "/v1/routes/all?wait=all", {"respond": {"status": 200, "body": "x" * 100}})
         target = {"targets": [{"address": f"127.0.0.1:{origin.proxy}"}]}
         proxy.call("PUT", "/v1/upstreams/origin", target)
@@ -81,11 +54,6 @@ def main():
         for name, each in over.items():
             low, middle, high = statistics.quantiles(each, n=4)
             print(f"| {name} | {middle:.1f} | {low:.1f} to {high:.1f} |")
-    finally:
-        for node in nodes:
-            node.process.kill()
-            node.process.wait()
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,10 @@ Needs wrk. Prints a table; asserts nothing. Ports 22000 to 22023; everything is 
 import argparse
 import json
 import os
-import re
-import shutil
 import statistics
-import subprocess
-import tempfile
 
-from cluster import Node
-from policy import cpu_ns
+from cluster import alone
+from wrk import cost_us
 
 COUNTS = (10, 10_000, 100_000)
 PATHS = 10
@@ -36,28 +32,12 @@ request = function() return many[math.random(#many)] end
 """
 
 
-def cost_us(node, script, seconds):
-    """CPU microseconds a request, proxied under wrk."""
-    before = cpu_ns(node.process.pid)
-    ran = subprocess.run(["wrk", "-t1", "-c64", f"-d{seconds}s", "-s", script, f"http://127.0.0.1:{node.proxy}/"],
-                         capture_output=True, text=True, check=True).stdout
-    bad = re.search(r"Non-2xx.*", ran)
-    if bad:
-        raise SystemExit(f"{script}: {bad.group()}")
-    return (cpu_ns(node.process.pid) - before) / 1000 / int(re.search(r"(\d+) requests in", ran).group(1))
-
-
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=10)
     arguments.add_argument("--seconds", type=int, default=3)
     given = arguments.parse_args()
-    folder, nodes = tempfile.mkdtemp(), []
-    try:
-        nodes = [Node(folder, number) for number in range(1 + len(COUNTS))]
-        origin, *proxies = nodes
-        for node in nodes:
-            node.call("POST", "/v1/cluster/init", {})
+    with alone(1 + len(COUNTS)) as ((origin, *proxies), folder):
         origin.call("PUT", "/v1/routes/all?wait=all", {"respond": {"status": 200, "body": "x" * 1024}})
         scripts = []
         for node, count in zip(proxies, COUNTS):
@@ -73,20 +53,15 @@ def main():
             scripts.append(os.path.join(folder, f"{count}.lua"))
             with open(scripts[-1], "w") as script:
                 script.write(LUA % (hosts, PATHS))
-            cost_us(node, scripts[-1], 1)
+            cost_us(node, "/", 1, script=scripts[-1])
         costs = [[] for _ in COUNTS]
         for turn in range(given.rounds):
             for at in [(turn + step) % len(COUNTS) for step in range(len(COUNTS))]:
-                costs[at].append(cost_us(proxies[at], scripts[at], given.seconds))
+                costs[at].append(cost_us(proxies[at], "/", given.seconds, script=scripts[at]))
         print("| routes | us a request | over the fewest, % |\n|---|---|---|")
         for count, each in zip(COUNTS, costs):
             over = statistics.median(cost / least - 1 for cost, least in zip(each, costs[0]))
             print(f"| {count} | {statistics.median(each):.2f} | {over * 100:.1f} |")
-    finally:
-        for node in nodes:
-            node.process.kill()
-            node.process.wait()
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

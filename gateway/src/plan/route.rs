@@ -36,6 +36,7 @@ pub struct CompiledRoute {
     pub(crate) matches: SmallVec<[CompiledMatch; 1]>,
     path: Option<CompiledRewrite>,
     timeout: Rare<RouteTimeout>,
+    /// Whether its spec has to be asked who gets copies.
     is_mirrored: bool,
     spec: Arc<Route>,
 }
