@@ -33,6 +33,8 @@ const CLAIM_PREFIXES: [&str; 5] = ["x-forwarded", "x-phalanx-", "x-consumer", "x
 const ALIASED: [&str; 4] = ["content-length", "transfer-encoding", "host", "connection"];
 /// What says where a message ends.
 const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
+/// What the trailers of neither may say: RFC 9110, section 6.5.1.
+const OF_HEADS: [&str; 2] = ["content-length", "trailer"];
 
 phalanx_fuzz::target!(|data| {
     let mut input = Input(data);
@@ -41,6 +43,7 @@ phalanx_fuzz::target!(|data| {
     let headers = read(input.0);
     request(&headers, trusted);
     trailers(&headers);
+    response_trailers(&headers);
     response(&headers, upgrade);
 });
 
@@ -134,8 +137,19 @@ fn trailers(before: &HeaderMap) {
     fuzzing::clean_trailers(&mut after);
     is_part(&after, before);
     for name in before.keys().map(HeaderName::as_str) {
-        let gone = HOP.contains(&name) || may_not_be_said(name, false);
+        let of_head = OF_HEADS.contains(&name) || name == "host";
+        let gone = HOP.contains(&name) || of_head || may_not_be_said(name, false);
         assert_eq!(after.contains_key(name), !gone, "{name} in trailers");
+    }
+}
+
+fn response_trailers(before: &HeaderMap) {
+    let mut after = before.clone();
+    fuzzing::clean_response_trailers(&mut after);
+    is_part(&after, before);
+    for name in before.keys().map(HeaderName::as_str) {
+        let gone = HOP.contains(&name) || OF_HEADS.contains(&name);
+        assert_eq!(after.contains_key(name), !gone, "{name} in a response's trailers");
     }
 }
 

@@ -27,6 +27,11 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
     headers::clean_trailers(trailers);
 }
 
+/// Takes from a response's trailers what goes no further.
+pub fn clean_response_trailers(trailers: &mut HeaderMap) {
+    headers::clean_response_trailers(trailers);
+}
+
 /// Takes from a response's headers what goes no further.
 pub fn clean_response(response: &mut HeaderMap, upgrade: bool) {
     headers::clean_response(response, upgrade);
