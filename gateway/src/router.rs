@@ -7,19 +7,23 @@
 
 use std::{
     borrow::Cow,
-    hash::{BuildHasher, BuildHasherDefault, Hasher},
+    cmp::Ordering,
+    hash::{BuildHasher, Hasher},
     sync::Arc,
 };
 
 use ahash::RandomState;
-use imbl::{GenericHashMap, shared_ptr::DefaultSharedPtr};
+use compact_str::CompactString;
 use smallvec::SmallVec;
 
+use self::table::Table;
 use crate::plan::{
-    CompiledRoute, Head, Map,
+    CompiledRoute, Head,
     matcher::CompiledMatch,
     pattern::{SEGMENTS_MAX, Shape},
 };
+
+mod table;
 
 /// The most labels of a host name: 253 bytes hold 127.
 const LABELS_MAX: usize = 127;
@@ -28,23 +32,22 @@ const LABELS_MAX: usize = 127;
 #[derive(Clone)]
 pub(crate) struct Router {
     /// By exact name, by `.suffix` for a wildcard, by nothing for any host.
-    hosts: Map<HostKey, Arc<HostTable>>,
+    hosts: Table<Host>,
     /// How many wildcards there are of so many labels: the others need no look.
     wildcards: Arc<[u32; LABELS_MAX + 1]>,
     /// How many in all. Where there are none, no suffix needs a look.
     wildcards_in_all: u32,
     /// Candidates by the hash of their host, shape and literals.
-    buckets: GenericHashMap<u64, Bucket, BuildHasherDefault<Hashed>, DefaultSharedPtr>,
+    buckets: Table<Bucket>,
     hasher: RandomState,
     next_host: u32,
 }
 
-/// The bytes of a host pattern, most of them in their place.
-type HostKey = SmallVec<[u8; 24]>;
-
 /// What is known of one host pattern.
-#[derive(Clone, Default)]
-struct HostTable {
+#[derive(Clone)]
+struct Host {
+    /// As [`host_key`] gives it.
+    name: CompactString,
     id: u32,
     /// The shapes of its patterns and how many there are, the first in precedence first.
     shapes: SmallVec<[(Shape, u32); 2]>,
@@ -67,23 +70,9 @@ enum Bucket {
     Several(Arc<Vec<Candidate>>),
 }
 
-/// Passes a hash through.
-#[derive(Default)]
-pub(crate) struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+impl Host {
+    fn new(key: &str, id: u32) -> Self {
+        Self { name: key.into(), id, shapes: SmallVec::new(), regexes: Vec::new() }
     }
 }
 
@@ -93,7 +82,7 @@ impl Candidate {
     }
 
     /// The order of those whose host and path are as specific.
-    fn order(&self, other: &Self) -> std::cmp::Ordering {
+    fn order(&self, other: &Self) -> Ordering {
         precedence((&self.route, self.index.into()), (&other.route, other.index.into()))
     }
 
@@ -102,12 +91,50 @@ impl Candidate {
     }
 }
 
+impl Bucket {
+    fn candidates(&self) -> &[Candidate] {
+        match self {
+            Self::One(candidate) => std::slice::from_ref(candidate),
+            Self::Several(candidates) => candidates,
+        }
+    }
+
+    fn insert(&mut self, candidate: Candidate) {
+        match self {
+            Self::One(one) => {
+                let mut several = vec![one.clone()];
+                insert_sorted(&mut several, candidate);
+                *self = Self::Several(Arc::new(several));
+            }
+            Self::Several(several) => insert_sorted(Arc::make_mut(several), candidate),
+        }
+    }
+
+    /// Takes out those of this route, and says how many are left; the bucket is to go if none is.
+    fn remove(&mut self, route: &Arc<CompiledRoute>) -> usize {
+        match self {
+            Self::One(one) => usize::from(!one.is_of(route)),
+            Self::Several(several) => {
+                let several = Arc::make_mut(several);
+                several.retain(|candidate| !candidate.is_of(route));
+                let left = several.len();
+                if left == 1
+                    && let Some(one) = several.pop()
+                {
+                    *self = Self::One(one);
+                }
+                left
+            }
+        }
+    }
+}
+
 /// The order of two matches whose host and path are as specific: expressions by length, then method, headers, query,
 /// age, name, and place in the route.
 pub(crate) fn precedence(
     (a, a_index): (&CompiledRoute, usize),
     (b, b_index): (&CompiledRoute, usize),
-) -> std::cmp::Ordering {
+) -> Ordering {
     let (a_match, b_match) = (&a.matches[a_index], &b.matches[b_index]);
     let by_length = b_match.path.regex_len().cmp(&a_match.path.regex_len());
     by_length
@@ -120,10 +147,10 @@ pub(crate) fn precedence(
 impl Router {
     pub(crate) fn new(hasher: RandomState) -> Self {
         Self {
-            hosts: Map::with_hasher(hasher.clone()),
+            hosts: Table::new(),
             wildcards: Arc::new([0; LABELS_MAX + 1]),
             wildcards_in_all: 0,
-            buckets: GenericHashMap::with_hasher(BuildHasherDefault::default()),
+            buckets: Table::new(),
             hasher,
             next_host: 0,
         }
@@ -132,8 +159,7 @@ impl Router {
     /// The route that takes the request, and which of its matches.
     pub(crate) fn route(&self, head: &Head<'_>) -> Option<(&Arc<CompiledRoute>, usize)> {
         let segments = Segments::of(head.path);
-        let find =
-            |key: &str| self.hosts.get(key.as_bytes()).and_then(|table| self.find(table, head, &segments));
+        let find = |key: &str| self.find(self.host(key)?, head, &segments);
         let candidate = find(if head.host.starts_with('.') { "" } else { head.host })
             .or_else(|| self.suffixes(head.host).find_map(find))
             .or_else(|| find(""))?;
@@ -157,34 +183,29 @@ impl Router {
             .map(|(_, (place, _))| &host[place..])
     }
 
-    fn find<'t>(
-        &'t self,
-        table: &'t HostTable,
-        head: &Head<'_>,
-        segments: &Segments<'_>,
-    ) -> Option<&'t Candidate> {
+    fn host(&self, key: &str) -> Option<&Host> {
+        self.hosts.of(host_hash(&self.hasher, key)).find(|host| host.name == *key)
+    }
+
+    fn find<'t>(&'t self, host: &'t Host, head: &Head<'_>, segments: &Segments<'_>) -> Option<&'t Candidate> {
         let takes = |candidate: &&Candidate| {
             let matcher = candidate.matcher();
-            candidate.host == table.id && matcher.path.takes(head.path) && matcher.takes_rest(head)
+            candidate.host == host.id && matcher.path.takes(head.path) && matcher.takes_rest(head)
         };
-        for (shape, _) in &table.shapes {
-            let Some(key) = self.probe(table.id, *shape, segments) else { continue };
-            let found = match self.buckets.get(&key) {
-                None => None,
-                Some(Bucket::One(candidate)) => Some(candidate).filter(takes),
-                Some(Bucket::Several(candidates)) => candidates.iter().find(takes),
-            };
+        for (shape, _) in &host.shapes {
+            let Some(hash) = self.probe(host.id, *shape, segments) else { continue };
+            let found = self.buckets.of(hash).find_map(|bucket| bucket.candidates().iter().find(takes));
             if found.is_some() {
                 return found;
             }
         }
-        table.regexes.iter().find(takes)
+        host.regexes.iter().find(takes)
     }
 
     /// The hash under which a pattern of this shape that takes the path would be; none if the path is too short or
     /// long for the shape.
     fn probe(&self, host: u32, shape: Shape, segments: &Segments<'_>) -> Option<u64> {
-        let mut hash = self.hash(host, shape);
+        let mut hash = shape_hash(&self.hasher, host, shape);
         match shape {
             Shape::Exact => piece(&mut hash, segments.path),
             Shape::Prefix(inverse) => {
@@ -210,67 +231,31 @@ impl Router {
         Some(hash.finish())
     }
 
-    fn hash(&self, host: u32, shape: Shape) -> ahash::AHasher {
-        let mut hash = self.hasher.build_hasher();
-        hash.write_u32(host);
-        match shape {
-            Shape::Exact => hash.write_u8(0),
-            Shape::Prefix(inverse) => hash.write_u8(1 + inverse),
-            Shape::Template(code) => hash.write_u128(code),
-        }
-        hash
-    }
-
-    /// The hash under which this match is kept, or none for an expression.
-    fn key(&self, host: u32, matcher: &CompiledMatch) -> Option<(Shape, u64)> {
-        let shape = matcher.path.shape()?;
-        let mut hash = self.hash(host, shape);
-        for literal in matcher.path.literals() {
-            piece(&mut hash, literal);
-        }
-        Some((shape, hash.finish()))
-    }
-
     /// Puts a route in.
     pub(crate) fn insert(&mut self, route: &Arc<CompiledRoute>) {
         for pattern in distinct_hosts(route) {
-            let host = host_key(&pattern);
-            let mut table = match self.hosts.get(host.as_bytes()) {
-                Some(table) => table.clone(),
-                None => {
-                    let id = self.next_host;
-                    self.next_host = self.next_host.wrapping_add(1);
-                    self.count_wildcard(host, 1);
-                    Arc::new(HostTable { id, ..HostTable::default() })
-                }
-            };
-            let before = Arc::as_ptr(&table);
+            let key = host_key(&pattern);
+            let hash = host_hash(&self.hasher, key);
+            if self.host(key).is_none() {
+                self.hosts.insert(hash, Host::new(key, self.next_host));
+                self.next_host = self.next_host.wrapping_add(1);
+                self.count_wildcard(key, 1);
+            }
+            let Some(host) = self.hosts.get_mut(hash, |host| host.name == key) else { continue };
             for (index, matcher) in (0u16..).zip(&route.matches) {
-                let candidate = Candidate { route: route.clone(), host: table.id, index };
-                let Some((shape, key)) = self.key(table.id, matcher) else {
-                    insert_sorted(&mut Arc::make_mut(&mut table).regexes, candidate);
+                let candidate = Candidate { route: route.clone(), host: host.id, index };
+                let Some((shape, hash)) = pattern_hash(&self.hasher, host.id, matcher) else {
+                    insert_sorted(&mut host.regexes, candidate);
                     continue;
                 };
-                let shapes = &mut Arc::make_mut(&mut table).shapes;
-                match shapes.binary_search_by_key(&shape, |(shape, _)| *shape) {
-                    Ok(at) => shapes[at].1 += 1,
-                    Err(at) => shapes.insert(at, (shape, 1)),
+                match host.shapes.binary_search_by_key(&shape, |(shape, _)| *shape) {
+                    Ok(at) => host.shapes[at].1 += 1,
+                    Err(at) => host.shapes.insert(at, (shape, 1)),
                 }
-                match self.buckets.get_mut(&key) {
-                    None => {
-                        self.buckets.insert(key, Bucket::One(candidate));
-                    }
-                    Some(Bucket::Several(several)) => insert_sorted(Arc::make_mut(several), candidate),
-                    Some(bucket @ Bucket::One(_)) => {
-                        let Bucket::One(one) = bucket.clone() else { continue };
-                        let mut several = vec![one];
-                        insert_sorted(&mut several, candidate);
-                        *bucket = Bucket::Several(Arc::new(several));
-                    }
+                match self.buckets.get_mut(hash, |_| true) {
+                    Some(bucket) => bucket.insert(candidate),
+                    None => self.buckets.insert(hash, Bucket::One(candidate)),
                 }
-            }
-            if !std::ptr::eq(before, Arc::as_ptr(&table)) || !self.hosts.contains_key(host.as_bytes()) {
-                self.hosts.insert(host.as_bytes().into(), table);
             }
         }
     }
@@ -278,38 +263,26 @@ impl Router {
     /// Takes a route out.
     pub(crate) fn remove(&mut self, route: &Arc<CompiledRoute>) {
         for pattern in distinct_hosts(route) {
-            let host = host_key(&pattern);
-            let Some(mut table) = self.hosts.get(host.as_bytes()).cloned() else { continue };
+            let key = host_key(&pattern);
+            let hash = host_hash(&self.hasher, key);
+            let Some(host) = self.hosts.get_mut(hash, |host| host.name == key) else { continue };
             for matcher in &route.matches {
-                let Some((shape, key)) = self.key(table.id, matcher) else { continue };
-                let shapes = &mut Arc::make_mut(&mut table).shapes;
-                if let Ok(at) = shapes.binary_search_by_key(&shape, |(shape, _)| *shape) {
-                    shapes[at].1 -= 1;
-                    if shapes[at].1 == 0 {
-                        shapes.remove(at);
+                let Some((shape, hash)) = pattern_hash(&self.hasher, host.id, matcher) else { continue };
+                if let Ok(at) = host.shapes.binary_search_by_key(&shape, |(shape, _)| *shape) {
+                    host.shapes[at].1 -= 1;
+                    if host.shapes[at].1 == 0 {
+                        host.shapes.remove(at);
                     }
                 }
-                let left = match self.buckets.get(&key) {
-                    Some(Bucket::Several(several)) => {
-                        several.iter().filter(|candidate| !candidate.is_of(route)).cloned().collect()
-                    }
-                    Some(Bucket::One(one)) if !one.is_of(route) => continue,
-                    _ => Vec::new(),
-                };
-                match <[Candidate; 1]>::try_from(left) {
-                    Ok([one]) => self.buckets.insert(key, Bucket::One(one)),
-                    Err(left) if left.is_empty() => self.buckets.remove(&key),
-                    Err(left) => self.buckets.insert(key, Bucket::Several(Arc::new(left))),
-                };
+                let left = self.buckets.get_mut(hash, |_| true).map_or(1, |bucket| bucket.remove(route));
+                if left == 0 {
+                    self.buckets.remove(hash, |_| true);
+                }
             }
-            if table.regexes.iter().any(|candidate| candidate.is_of(route)) {
-                Arc::make_mut(&mut table).regexes.retain(|candidate| !candidate.is_of(route));
-            }
-            if table.shapes.is_empty() && table.regexes.is_empty() {
-                self.hosts.remove(host.as_bytes());
-                self.count_wildcard(host, -1);
-            } else {
-                self.hosts.insert(host.as_bytes().into(), table);
+            host.regexes.retain(|candidate| !candidate.is_of(route));
+            if host.shapes.is_empty() && host.regexes.is_empty() {
+                self.hosts.remove(hash, |host| host.name == key);
+                self.count_wildcard(key, -1);
             }
         }
     }
@@ -327,6 +300,34 @@ impl Router {
 fn insert_sorted(candidates: &mut Vec<Candidate>, candidate: Candidate) {
     let at = candidates.partition_point(|other| other.order(&candidate).is_lt());
     candidates.insert(at, candidate);
+}
+
+fn host_hash(hasher: &RandomState, key: &str) -> u64 {
+    let mut hash = hasher.build_hasher();
+    hash.write(key.as_bytes());
+    hash.finish()
+}
+
+/// The beginning of the hash of every pattern of this shape.
+fn shape_hash(hasher: &RandomState, host: u32, shape: Shape) -> ahash::AHasher {
+    let mut hash = hasher.build_hasher();
+    hash.write_u32(host);
+    match shape {
+        Shape::Exact => hash.write_u8(0),
+        Shape::Prefix(inverse) => hash.write_u8(1 + inverse),
+        Shape::Template(code) => hash.write(&code),
+    }
+    hash
+}
+
+/// The shape of this match and the hash under which it is kept, or none for an expression.
+fn pattern_hash(hasher: &RandomState, host: u32, matcher: &CompiledMatch) -> Option<(Shape, u64)> {
+    let shape = matcher.path.shape()?;
+    let mut hash = shape_hash(hasher, host, shape);
+    for literal in matcher.path.literals() {
+        piece(&mut hash, literal);
+    }
+    Some((shape, hash.finish()))
 }
 
 /// Ends each piece, so that `a`, `bc` and `ab`, `c` differ.

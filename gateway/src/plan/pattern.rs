@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use compact_str::CompactString;
 use model::route::PathMatch;
 use regex::Regex;
 
@@ -11,13 +12,13 @@ use crate::{path, violations::Violations};
 /// The most segments that a prefix or template may have; the router sets a place aside for each.
 pub(crate) const SEGMENTS_MAX: usize = 63;
 
-/// What the normalised path must be.
+/// What the normalised path must be; a short text has no place of its own in memory, which a look-up would have to go to.
 #[derive(Debug)]
 pub(crate) enum PathPattern {
     /// These bytes.
-    Exact(Box<str>),
+    Exact(CompactString),
     /// These segments first; without a trailing slash, so that `/` is empty.
-    Prefix(Box<str>),
+    Prefix(CompactString),
     /// These segments, with wildcards.
     Template(Box<Template>),
     /// The whole path by expression.
@@ -47,8 +48,9 @@ pub(crate) enum Shape {
     /// Exact paths.
     Exact,
     /// Templates whose literals and wildcards stand in these places: two bits a segment from the left, 1 a literal,
-    /// 2 a wildcard, 3 the rest. Of two that take the same path, the one whose literals begin sooner goes first.
-    Template(u128),
+    /// 2 a wildcard, 3 the rest. Of two that take the same path, the one whose literals begin sooner goes first. The bytes of a number, the
+    /// highest first: so a shape takes half the memory.
+    Template([u8; 16]),
     /// Prefixes of 63 less this many segments, so that the longer goes first.
     Prefix(u8),
 }
@@ -60,7 +62,8 @@ impl Shape {
     }
 
     /// The kinds of a template's segments.
-    pub(crate) fn kinds(code: u128) -> impl Iterator<Item = u8> {
+    pub(crate) fn kinds(code: [u8; 16]) -> impl Iterator<Item = u8> {
+        let code = u128::from_be_bytes(code);
         (0..=SEGMENTS_MAX)
             .map(move |place| (code >> (126 - 2 * place) & 3) as u8)
             .take_while(|kind| *kind != 0)
@@ -71,10 +74,10 @@ impl PathPattern {
     pub(crate) fn compile(spec: Option<&PathMatch>, path: &str, violations: &mut Violations) -> Option<Self> {
         let mut normal = |field: &str, text: &str| {
             let bad = |error: path::BadPath| violations.add(format!("{path}.{field}"), error.to_string());
-            path::normalise(text).map_err(bad).ok().map(|text| Box::<str>::from(&*text))
+            path::normalise(text).map_err(bad).ok().map(|text| CompactString::from(&*text))
         };
         match spec {
-            None => Some(Self::Prefix("".into())),
+            None => Some(Self::Prefix(CompactString::default())),
             Some(PathMatch::Exact(text)) => normal("exact", text).map(Self::Exact),
             Some(PathMatch::Prefix(text)) => {
                 let normal = normal("prefix", text)?;
@@ -122,9 +125,9 @@ impl PathPattern {
     /// Whether the normalised path is as it says.
     pub(crate) fn takes(&self, path: &str) -> bool {
         match self {
-            Self::Exact(want) => **want == *path,
+            Self::Exact(want) => want == path,
             Self::Prefix(want) => {
-                path.strip_prefix(&**want).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                path.strip_prefix(want.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
             Self::Template(template) => template.takes(path),
             Self::Regex(regex) => regex.is_match(path),
@@ -210,15 +213,16 @@ impl Template {
         Ok(Self { text: text.into(), segments: segments.into() })
     }
 
-    fn code(&self) -> u128 {
-        self.segments.iter().enumerate().fold(0, |code, (place, segment)| {
+    fn code(&self) -> [u8; 16] {
+        let code = self.segments.iter().enumerate().fold(0u128, |code, (place, segment)| {
             let kind: u128 = match segment {
                 Segment::Literal(_) => 1,
                 Segment::One => 2,
                 Segment::Rest => 3,
             };
             code | kind << (126 - 2 * place)
-        })
+        });
+        code.to_be_bytes()
     }
 
     fn takes(&self, path: &str) -> bool {
