@@ -17,8 +17,18 @@ thread_local! {
 }
 
 /// An empty buffer to read into.
-pub(crate) fn take() -> BytesMut {
+fn take() -> BytesMut {
     READ.with_borrow_mut(Vec::pop).unwrap_or_else(|| BytesMut::with_capacity(BYTES))
+}
+
+/// Sees to it that a buffer is one to read so many bytes into; a quarter of them is room enough where something is in it.
+pub(crate) fn make_room(buf: &mut BytesMut, bytes: usize) {
+    if buf.capacity() == 0 && bytes <= BYTES {
+        *buf = take();
+    }
+    if buf.capacity() - buf.len() < bytes / 4 {
+        buf.reserve(bytes);
+    }
 }
 
 /// Takes back a buffer to read into, unless something is in it or parts of it are still in use.

@@ -224,12 +224,7 @@ impl Exchange {
 
     /// Reads what has come, into room for so many bytes.
     fn poll_fill(&mut self, room: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.buf.capacity() == 0 && room <= buffers::BYTES {
-            self.buf = buffers::take();
-        }
-        if self.buf.capacity() - self.buf.len() < room / 4 {
-            self.buf.reserve(room);
-        }
+        buffers::make_room(&mut self.buf, room);
         let read = self.link.io.borrow_mut().poll_read_into(cx, &mut self.buf);
         if read.is_pending() && self.buf.is_empty() {
             buffers::give(std::mem::take(&mut self.buf));

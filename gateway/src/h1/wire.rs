@@ -262,14 +262,8 @@ impl Wire {
         room: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let buf = &mut incoming.buf;
-        if buf.capacity() == 0 && room <= buffers::BYTES {
-            *buf = buffers::take();
-        }
-        if buf.capacity() - buf.len() < room / 4 {
-            buf.reserve(room);
-        }
-        let read = self.io.borrow_mut().poll_read_into(cx, buf);
+        buffers::make_room(&mut incoming.buf, room);
+        let read = self.io.borrow_mut().poll_read_into(cx, &mut incoming.buf);
         if let Poll::Ready(Ok(bytes)) = read {
             self.watch.read(bytes);
         }
