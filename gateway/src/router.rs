@@ -52,7 +52,7 @@ struct Host {
     /// The shapes of its patterns and how many there are, the first in precedence first.
     shapes: SmallVec<[(Shape, u32); 2]>,
     /// Its expressions in their order.
-    regexes: Vec<Candidate>,
+    regexes: Arc<Vec<Candidate>>,
 }
 
 /// One match of a route at one of its hosts.
@@ -72,7 +72,7 @@ enum Bucket {
 
 impl Host {
     fn new(key: &str, id: u32) -> Self {
-        Self { name: key.into(), id, shapes: SmallVec::new(), regexes: Vec::new() }
+        Self { name: key.into(), id, shapes: SmallVec::new(), regexes: Arc::default() }
     }
 }
 
@@ -245,7 +245,7 @@ impl Router {
             for (index, matcher) in (0u16..).zip(&route.matches) {
                 let candidate = Candidate { route: route.clone(), host: host.id, index };
                 let Some((shape, hash)) = pattern_hash(&self.hasher, host.id, matcher) else {
-                    insert_sorted(&mut host.regexes, candidate);
+                    insert_sorted(Arc::make_mut(&mut host.regexes), candidate);
                     continue;
                 };
                 match host.shapes.binary_search_by_key(&shape, |(shape, _)| *shape) {
@@ -279,7 +279,9 @@ impl Router {
                     self.buckets.remove(hash, |_| true);
                 }
             }
-            host.regexes.retain(|candidate| !candidate.is_of(route));
+            if host.regexes.iter().any(|candidate| candidate.is_of(route)) {
+                Arc::make_mut(&mut host.regexes).retain(|candidate| !candidate.is_of(route));
+            }
             if host.shapes.is_empty() && host.regexes.is_empty() {
                 self.hosts.remove(hash, |host| host.name == key);
                 self.count_wildcard(key, -1);

@@ -12,7 +12,8 @@ use crate::{path, violations::Violations};
 /// The most segments that a prefix or template may have; the router sets a place aside for each.
 pub(crate) const SEGMENTS_MAX: usize = 63;
 
-/// What the normalised path must be; a short text has no place of its own in memory, which a look-up would have to go to.
+/// What the normalised path must be. Short texts lie in their place and not behind a pointer, since a look-up among 100,000 routes finds
+/// nothing in a cache.
 #[derive(Debug)]
 pub(crate) enum PathPattern {
     /// These bytes.
@@ -49,7 +50,7 @@ pub(crate) enum Shape {
     Exact,
     /// Templates whose literals and wildcards stand in these places: two bits a segment from the left, 1 a literal,
     /// 2 a wildcard, 3 the rest. Of two that take the same path, the one whose literals begin sooner goes first. The bytes of a number, the
-    /// highest first: so a shape takes half the memory.
+    /// highest first: a number of so many bits would have to be aligned to 16 bytes, and a shape would take twice the memory.
     Template([u8; 16]),
     /// Prefixes of 63 less this many segments, so that the longer goes first.
     Prefix(u8),
@@ -80,14 +81,16 @@ impl PathPattern {
             None => Some(Self::Prefix(CompactString::default())),
             Some(PathMatch::Exact(text)) => normal("exact", text).map(Self::Exact),
             Some(PathMatch::Prefix(text)) => {
-                let normal = normal("prefix", text)?;
-                let prefix = normal.strip_suffix('/').unwrap_or(&normal);
-                if depth(prefix) > SEGMENTS_MAX {
+                let mut prefix = normal("prefix", text)?;
+                if prefix.ends_with('/') {
+                    prefix.pop();
+                }
+                if depth(&prefix) > SEGMENTS_MAX {
                     let message = format!("has more than {SEGMENTS_MAX} segments");
                     violations.add(format!("{path}.prefix"), message);
                     return None;
                 }
-                Some(Self::Prefix(prefix.into()))
+                Some(Self::Prefix(prefix))
             }
             Some(PathMatch::Template(text)) => match Template::parse(text) {
                 Ok(template) => Some(Self::Template(Box::new(template))),

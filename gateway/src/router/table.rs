@@ -3,24 +3,28 @@
 //!
 //! Of a hash, the first bits choose a branch of the root and the next a leaf of that. A leaf holds what is left side by side in the
 //! order of its hashes, which are evenly spread: where one must be is a matter of proportion (interpolation search, W. W. Peterson,
-//! "Addressing for Random-Access Storage", 1957). A persistent trie of the usual kind takes some five steps to one of 100,000, each to a
-//! place that no cache of the processor has; this takes two steps to places that are few enough for a cache, and one to one that is not.
+//! "Addressing for Random-Access Storage", 1957). In a persistent trie of the usual kind one of 100,000 is behind two nodes that no cache
+//! of the processor has; here it is in one such place, and what leads there is small enough for a cache.
 
 use std::{array, sync::Arc};
 
-/// How many bits of a hash choose a branch, and how many a leaf of it: leaves of 100,000 hold some 25 each, so that a change copies that
-/// many, and what leads to them takes 64 KiB.
-const BITS: u32 = 6;
-const WIDTH: usize = 1 << BITS;
+/// The leaves of a branch.
+const LEAVES: usize = 64;
+/// The fewest branches, a power of two: they are copied with every change.
+const BRANCHES_MIN: usize = 64;
+/// How many values a leaf may hold on average before there are twice as many branches. A change copies that many; for 100,000 values what
+/// leads to the leaves takes 64 KiB.
+const LEAF_MEAN_MAX: usize = 32;
 
 /// Values by hash: nearly always one for each.
 #[derive(Clone)]
 pub(super) struct Table<T> {
-    root: Arc<[Option<Branch<T>>; WIDTH]>,
+    /// A power of two of them.
+    root: Arc<[Option<Branch<T>>]>,
     len: usize,
 }
 
-type Branch<T> = Arc<[Option<Leaf<T>>; WIDTH]>;
+type Branch<T> = Arc<[Option<Leaf<T>>; LEAVES]>;
 
 /// Never empty.
 type Leaf<T> = Arc<[Slot<T>]>;
@@ -31,33 +35,20 @@ struct Slot<T> {
     value: T,
 }
 
-/// The branch of a hash, and its leaf there.
-fn places(hash: u64) -> (usize, usize) {
-    (part(hash, WIDTH), part(hash << BITS, WIDTH))
-}
-
-/// Which of so many parts of all hashes this one falls into.
-fn part(hash: u64, of: usize) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "it is below what it is a part of")]
-    let part = ((u128::from(hash) * of as u128) >> u64::BITS) as usize;
-    part
-}
-
-/// Where in a leaf those of this hash begin, or would.
-fn begin<T>(leaf: &[Slot<T>], hash: u64) -> usize {
-    let mut at = part(hash << (2 * BITS), leaf.len());
-    while at > 0 && leaf[at - 1].hash >= hash {
-        at -= 1;
-    }
-    while at < leaf.len() && leaf[at].hash < hash {
-        at += 1;
-    }
-    at
+/// Which of so many parts of all hashes this one falls into, and where in that part it lies, as a hash of its own.
+fn part(hash: u64, of: usize) -> (usize, u64) {
+    let product = u128::from(hash) * of as u128;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the upper half is below what it is a part of, the lower is what is asked for"
+    )]
+    let halves = ((product >> u64::BITS) as usize, product as u64);
+    halves
 }
 
 impl<T: Clone> Table<T> {
     pub(super) fn new() -> Self {
-        Self { root: Arc::new(array::from_fn(|_| None)), len: 0 }
+        Self { root: vec![None; BRANCHES_MIN].into(), len: 0 }
     }
 
     #[cfg(test)]
@@ -67,21 +58,31 @@ impl<T: Clone> Table<T> {
 
     /// The values of this hash.
     pub(super) fn of(&self, hash: u64) -> impl Iterator<Item = &T> {
-        let leaf = self.leaf(hash);
-        let slots = leaf[begin(leaf, hash)..].iter();
+        let (leaf, begin) = self.find(hash);
+        let slots = leaf[begin..].iter();
         slots.take_while(move |slot| slot.hash == hash).map(|slot| &slot.value)
     }
 
-    fn leaf(&self, hash: u64) -> &[Slot<T>] {
-        let (branch, leaf) = places(hash);
-        let branch = self.root[branch].as_ref();
-        branch.and_then(|branch| branch[leaf].as_ref()).map_or(&[], |leaf| leaf)
+    /// The leaf of a hash, and where in it those of this hash begin, or would.
+    fn find(&self, hash: u64) -> (&[Slot<T>], usize) {
+        let (branch, rest) = part(hash, self.root.len());
+        let (leaf, rest) = part(rest, LEAVES);
+        let Some(leaf) = self.root[branch].as_ref().and_then(|branch| branch[leaf].as_ref()) else {
+            return (&[], 0);
+        };
+        let (mut at, _) = part(rest, leaf.len());
+        while at > 0 && leaf[at - 1].hash >= hash {
+            at -= 1;
+        }
+        while at < leaf.len() && leaf[at].hash < hash {
+            at += 1;
+        }
+        (leaf, at)
     }
 
     /// The value of this hash for which it is so, to be changed. What others share with this table is copied.
     pub(super) fn get_mut(&mut self, hash: u64, is: impl Fn(&T) -> bool) -> Option<&mut T> {
-        let leaf = self.leaf(hash);
-        let begin = begin(leaf, hash);
+        let (leaf, begin) = self.find(hash);
         let mut same = leaf[begin..].iter().take_while(|slot| slot.hash == hash);
         let at = begin + same.position(|slot| is(&slot.value))?;
         self.leaf_mut(hash).as_mut().map(|leaf| &mut Arc::make_mut(leaf)[at].value)
@@ -89,8 +90,11 @@ impl<T: Clone> Table<T> {
 
     /// Puts a value in.
     pub(super) fn insert(&mut self, hash: u64, value: T) {
-        let old = self.leaf(hash);
-        let (before, behind) = old.split_at(begin(old, hash));
+        if self.len >= self.root.len() * LEAVES * LEAF_MEAN_MAX {
+            self.grow();
+        }
+        let (old, at) = self.find(hash);
+        let (before, behind) = old.split_at(at);
         let new =
             before.iter().cloned().chain([Slot { hash, value }]).chain(behind.iter().cloned()).collect();
         *self.leaf_mut(hash) = Some(new);
@@ -99,21 +103,38 @@ impl<T: Clone> Table<T> {
 
     /// Takes out those of this hash for which it is so.
     pub(super) fn remove(&mut self, hash: u64, is_gone: impl Fn(&T) -> bool) {
-        let old = self.leaf(hash);
-        let stays = |slot: &&Slot<T>| slot.hash != hash || !is_gone(&slot.value);
-        let new: Leaf<T> = old.iter().filter(stays).cloned().collect();
-        let gone = old.len() - new.len();
+        let (old, _) = self.find(hash);
+        let goes = |slot: &Slot<T>| slot.hash == hash && is_gone(&slot.value);
+        let gone = old.iter().filter(|slot| goes(slot)).count();
         if gone > 0 {
+            let mut new = Vec::with_capacity(old.len() - gone);
+            new.extend(old.iter().filter(|slot| !goes(slot)).cloned());
+            *self.leaf_mut(hash) = Some(new.into()).filter(|new: &Leaf<T>| !new.is_empty());
             self.len -= gone;
-            *self.leaf_mut(hash) = Some(new).filter(|new| !new.is_empty());
         }
     }
 
     fn leaf_mut(&mut self, hash: u64) -> &mut Option<Leaf<T>> {
-        let (branch, leaf) = places(hash);
+        let (branch, rest) = part(hash, self.root.len());
         let branch = &mut Arc::make_mut(&mut self.root)[branch];
         let leaves = branch.get_or_insert_with(|| Arc::new(array::from_fn(|_| None)));
-        &mut Arc::make_mut(leaves)[leaf]
+        &mut Arc::make_mut(leaves)[part(rest, LEAVES).0]
+    }
+
+    /// Has twice as many branches: each has half of one's leaves, each of which is in two parts.
+    fn grow(&mut self) {
+        let half = |branch: &Branch<T>, half: usize| {
+            let leaves = array::from_fn(|at| {
+                let leaf = branch[(half * LEAVES + at) / 2].as_ref()?;
+                let is_upper = |slot: &Slot<T>| part(part(slot.hash, 2 * self.root.len()).1, LEAVES).0 % 2;
+                let part: Leaf<T> = leaf.iter().filter(|slot| is_upper(slot) == at % 2).cloned().collect();
+                Some(part).filter(|part| !part.is_empty())
+            });
+            Arc::new(leaves)
+        };
+        let halves =
+            |branch: &Option<Branch<T>>| [0, 1].map(|at| branch.as_ref().map(|branch| half(branch, at)));
+        self.root = self.root.iter().flat_map(halves).collect();
     }
 }
 
@@ -172,14 +193,17 @@ mod tests {
     fn many_of_all_hashes_are_each_found() {
         let hash = |number: u64| number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut table = Table::new();
-        for number in 0..20_000 {
+        // So many that it grows twice.
+        let count = (3 * BRANCHES_MIN * LEAVES * LEAF_MEAN_MAX) as u64;
+        for number in 0..count {
             table.insert(hash(number), number);
         }
-        for number in 0..20_000 {
+        assert_eq!(table.root.len(), 4 * BRANCHES_MIN);
+        for number in 0..count {
             assert_eq!(table.of(hash(number)).collect::<Vec<_>>(), [&number]);
-            assert_eq!(table.of(hash(number + 20_000)).count(), 0);
+            assert_eq!(table.of(hash(number + count)).count(), 0);
         }
-        for number in 0..20_000 {
+        for number in 0..count {
             table.remove(hash(number), |_| true);
         }
         assert!(
