@@ -268,7 +268,7 @@ async fn answer(
         certificate.tell(&mut head.headers);
     }
     head.headers.insert(X_REQUEST_ID, id.clone());
-    if let Some(host) = &route.host {
+    if let Some(host) = route.forward_host() {
         head.headers.insert(header::HOST, host.clone());
     } else if authority.is_none() {
         head.headers.insert(header::HOST, HeaderValue::from_static(""));

@@ -31,6 +31,13 @@ pub struct Head<'a> {
 #[derive(Debug)]
 pub(crate) struct CompiledMatch {
     pub(crate) path: PathPattern,
+    /// What else there is to look at. Most have nothing, and keep the route in fewer lines of a cache.
+    rest: Option<Box<Rest>>,
+}
+
+/// The predicates after host and path.
+#[derive(Debug)]
+struct Rest {
     methods: Box<[Method]>,
     headers: Box<[(HeaderName, ValueMatcher)]>,
     query: Box<[(Box<str>, ValueMatcher)]>,
@@ -74,21 +81,23 @@ impl CompiledMatch {
         if violations.len() > before {
             return None;
         }
-        let (methods, headers, query) = (methods.into(), headers.into(), query.into());
-        Some(Self { path: pattern?, methods, headers, query })
+        let has_more = !(methods.is_empty() && headers.is_empty() && query.is_empty());
+        let rest =
+            || Box::new(Rest { methods: methods.into(), headers: headers.into(), query: query.into() });
+        Some(Self { path: pattern?, rest: has_more.then(rest) })
     }
 
     /// What orders matches whose host and path are as specific: lower goes first.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
         use std::cmp::Reverse;
-        (self.methods.is_empty(), Reverse(self.headers.len()), Reverse(self.query.len()))
+        let rank =
+            |rest: &Rest| (rest.methods.is_empty(), Reverse(rest.headers.len()), Reverse(rest.query.len()));
+        self.rest.as_deref().map_or((true, Reverse(0), Reverse(0)), rank)
     }
 
     /// Whether everything but host and path holds.
     pub(crate) fn takes_rest(&self, head: &Head<'_>) -> bool {
-        (self.methods.is_empty() || self.methods.contains(head.method))
-            && self.headers.iter().all(|(name, value)| value.takes(header(head.headers, name).as_deref()))
-            && self.query.iter().all(|(name, value)| value.takes(parameter(head.query, name).as_deref()))
+        self.rest.as_ref().is_none_or(|rest| rest.takes(head))
     }
 
     /// The first predicate after the host that fails, in words.
@@ -96,6 +105,32 @@ impl CompiledMatch {
         if !self.path.takes(head.path) {
             return Some(format!("path: want {}, have {}", self.path, head.path));
         }
+        self.rest.as_ref()?.failed(head)
+    }
+
+    /// The match in words, as `GET prefix /orders`.
+    pub(crate) fn in_words(&self) -> String {
+        let Some(rest) = &self.rest else { return self.path.to_string() };
+        let mut words = if rest.methods.is_empty() { String::new() } else { rest.methods_in_words() + " " };
+        words.push_str(&self.path.to_string());
+        for (name, value) in &rest.headers {
+            words.push_str(&format!(" header {name} {}", value.in_words()));
+        }
+        for (name, value) in &rest.query {
+            words.push_str(&format!(" query {name} {}", value.in_words()));
+        }
+        words
+    }
+}
+
+impl Rest {
+    fn takes(&self, head: &Head<'_>) -> bool {
+        (self.methods.is_empty() || self.methods.contains(head.method))
+            && self.headers.iter().all(|(name, value)| value.takes(header(head.headers, name).as_deref()))
+            && self.query.iter().all(|(name, value)| value.takes(parameter(head.query, name).as_deref()))
+    }
+
+    fn failed(&self, head: &Head<'_>) -> Option<String> {
         if !self.methods.is_empty() && !self.methods.contains(head.method) {
             return Some(format!("method: want {}, have {}", self.methods_in_words(), head.method));
         }
@@ -112,19 +147,6 @@ impl CompiledMatch {
             }
         }
         None
-    }
-
-    /// The match in words, as `GET prefix /orders`.
-    pub(crate) fn in_words(&self) -> String {
-        let mut words = if self.methods.is_empty() { String::new() } else { self.methods_in_words() + " " };
-        words.push_str(&self.path.to_string());
-        for (name, value) in &self.headers {
-            words.push_str(&format!(" header {name} {}", value.in_words()));
-        }
-        for (name, value) in &self.query {
-            words.push_str(&format!(" query {name} {}", value.in_words()));
-        }
-        words
     }
 
     fn methods_in_words(&self) -> String {

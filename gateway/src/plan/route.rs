@@ -28,17 +28,29 @@ pub struct CompiledRoute {
     pub request: CompiledHeaders,
     /// Changes to the response's headers.
     pub response: CompiledHeaders,
-    /// The Host that the upstream sees; none passes the client's on.
-    pub host: Option<HeaderValue>,
     pub(crate) created: Revision,
     pub(crate) policies: Box<[Name]>,
-    // One of a hundred thousand routes is in no cache of the processor: what a request asks of it is here, and not behind pointers.
+    // One of a hundred thousand routes is in no cache of the processor: what a request asks of it is here, and not behind pointers, but
+    // for what few routes have, so that it is in three lines of a cache.
     pub(crate) matches: SmallVec<[CompiledMatch; 1]>,
-    path: Option<CompiledRewrite>,
+    rewrite: Option<Box<Rewrite>>,
     timeout: Rare<RouteTimeout>,
     /// Whether its spec has to be asked who gets copies.
     is_mirrored: bool,
     spec: Arc<Route>,
+}
+
+/// Bytes of a line of the processor's cache.
+const LINE: usize = 64;
+/// Bytes of the counts that an [`Arc`] begins with.
+const COUNTS: usize = 2 * size_of::<usize>();
+const _: () = assert!(COUNTS + size_of::<CompiledRoute>() <= 3 * LINE, "a route is in three lines");
+
+/// What the upstream sees in place of what the client said; none passes the client's on.
+#[derive(Debug)]
+struct Rewrite {
+    path: Option<CompiledRewrite>,
+    host: Option<HeaderValue>,
 }
 
 /// Where a route goes.
@@ -100,11 +112,11 @@ impl CompiledRoute {
             &format!("{path}.response.headers"),
             &mut violations,
         );
-        let rewrite = spec.request.path.as_ref();
-        let rewrite = rewrite
+        let path_spec = spec.request.path.as_ref();
+        let forward_path = path_spec
             .and_then(|to| CompiledRewrite::compile(to, &format!("{path}.request.path"), &mut violations));
         let redirected = spec.redirect.as_ref().and_then(|redirect| redirect.path.as_ref());
-        for (to, field) in [(spec.request.path.as_ref(), "request"), (redirected, "redirect")] {
+        for (to, field) in [(path_spec, "request"), (redirected, "redirect")] {
             let by_prefix = matches!(to, Some(model::route::PathRewrite::Prefix(_)));
             if by_prefix && matches.iter().any(|one| one.path.prefix().is_none()) {
                 let message = "needs a prefix path in every match of the route";
@@ -127,11 +139,11 @@ impl CompiledRoute {
                 action,
                 request,
                 response,
-                host,
                 created: entry.created,
                 policies,
                 matches,
-                path: rewrite,
+                rewrite: (forward_path.is_some() || host.is_some())
+                    .then(|| Box::new(Rewrite { path: forward_path, host })),
                 timeout: spec.timeout.clone(),
                 is_mirrored: !spec.mirror.is_empty(),
                 spec: spec.clone(),
@@ -142,7 +154,13 @@ impl CompiledRoute {
 
     /// The path that is forwarded for a request that came by this match.
     pub fn forward_path<'a>(&'a self, index: usize, path: &'a str) -> Cow<'a, str> {
-        self.path.as_ref().map_or(Cow::Borrowed(path), |rewrite| rewrite.apply(path, self.prefix(index)))
+        let rewrite = self.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref());
+        rewrite.map_or(Cow::Borrowed(path), |rewrite| rewrite.apply(path, self.prefix(index)))
+    }
+
+    /// The Host that the upstream sees; none passes the client's on.
+    pub fn forward_host(&self) -> Option<&HeaderValue> {
+        self.rewrite.as_ref()?.host.as_ref()
     }
 
     /// The value of `Location` that `redirect` gives to a request of this scheme, to this authority (`host` or
