@@ -3,7 +3,9 @@
 use std::{borrow::Cow, net::IpAddr, rc::Rc, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request::Parts,
+};
 
 use crate::{
     access::Note,
@@ -30,6 +32,7 @@ use crate::{
 
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE: HeaderValue = HeaderValue::from_static("te");
+const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
 /// Why the gateway itself says no.
 enum No {
@@ -328,7 +331,7 @@ async fn send(
     }
     let Answer { response, lease, .. } = forwarded?;
     *upload = None;
-    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(asked) = upgrade.filter(|asked| asked.agreed(&response)) else {
             return Err(Fault::BAD_GATEWAY.into());
         };
@@ -337,7 +340,14 @@ async fn send(
             .ok_or(Fault::BAD_GATEWAY.into());
     }
     let (mut head, body) = response.into_parts();
+    // To what a 426 wants its client to upgrade is part of the answer (RFC 9110, section 15.5.22); HTTP/2 has no field for it.
+    let is_wanted = head.status == StatusCode::UPGRADE_REQUIRED && version == Version::HTTP_11;
+    let wanted = if is_wanted { head.headers.get(header::UPGRADE).cloned() } else { None };
     headers::clean_response(&mut head.headers, false);
+    if let Some(protocols) = wanted {
+        head.headers.insert(header::UPGRADE, protocols);
+        head.headers.insert(header::CONNECTION, UPGRADE);
+    }
     head.version = Version::HTTP_11;
     let pace = Pace::new(worker.clone(), upstream.spec.timeout.idle, times.end_ms);
     let mut response = Response::from_parts(head, ResponseBody::upstream(body, pace, lease));

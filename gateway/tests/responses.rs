@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{Client, header, in_front_of, ok, patiently, status};
+use support::{Client, Origin, header, in_front_of, ok, patiently, status};
 use tokio::{
     io::{AsyncWriteExt, BufReader},
     net::TcpListener,
@@ -187,5 +187,37 @@ async fn what_a_target_says_too_late_answers_nobody() {
         target.write(format!("HTTP/1.1 204 No Content\r\n{framing}\r\n\r\n")).await;
         assert_eq!(status(&client.head().await), "204");
         next_is_answered(&under, &listener, framing).await;
+    }
+}
+
+#[tokio::test]
+async fn a_426_says_to_what_its_client_is_to_upgrade() {
+    let origin = Origin::answering(|_| {
+        "HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade, x\r\nUpgrade: websocket, h2c\r\nX: y\r\n\
+         Content-Length: 0\r\n\r\n"
+            .to_owned()
+    })
+    .await;
+    let under = in_front_of(origin.address);
+    for (request, upgrade, connection) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Some("websocket, h2c"), &["upgrade"][..]),
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            Some("websocket, h2c"),
+            &["upgrade", "close"],
+        ),
+        // It knows of no upgrade.
+        ("GET / HTTP/1.0\r\nHost: a\r\n\r\n", None, &["close"]),
+    ] {
+        let mut client = under.client().await;
+        client.write(request).await;
+        let head = client.answer().await.head;
+        let lines = head.lines().filter_map(|line| line.strip_prefix("connection: "));
+        assert_eq!(
+            (status(&head), header(&head, "upgrade"), header(&head, "x")),
+            ("426", upgrade, None),
+            "{head}"
+        );
+        assert_eq!(lines.collect::<Vec<_>>(), connection, "{head}");
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn response(
             }
             header::CONTENT_LENGTH => length = None,
             header::TRANSFER_ENCODING => continue,
-            header::CONNECTION if persistence == Persistence::Close => continue,
+            header::CONNECTION if persistence == Persistence::Close && value == "close" => continue,
             header::DATE => dated = true,
             _ => {}
         }
