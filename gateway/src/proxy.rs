@@ -32,7 +32,6 @@ use crate::{
 
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE: HeaderValue = HeaderValue::from_static("te");
-const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
 /// Why the gateway itself says no.
 enum No {
@@ -340,13 +339,13 @@ async fn send(
             .ok_or(Fault::BAD_GATEWAY.into());
     }
     let (mut head, body) = response.into_parts();
-    // To what a 426 wants its client to upgrade is part of the answer (RFC 9110, section 15.5.22); HTTP/2 has no field for it.
+    // To what a 426 wants its client to upgrade is part of the answer; HTTP/2 has no field for it.
     let is_wanted = head.status == StatusCode::UPGRADE_REQUIRED && version == Version::HTTP_11;
-    let wanted = if is_wanted { head.headers.get(header::UPGRADE).cloned() } else { None };
+    let wanted = if is_wanted { upgrade::wanted(&head.headers) } else { None };
     headers::clean_response(&mut head.headers, false);
     if let Some(protocols) = wanted {
         head.headers.insert(header::UPGRADE, protocols);
-        head.headers.insert(header::CONNECTION, UPGRADE);
+        head.headers.insert(header::CONNECTION, upgrade::UPGRADE);
     }
     head.version = Version::HTTP_11;
     let pace = Pace::new(worker.clone(), upstream.spec.timeout.idle, times.end_ms);

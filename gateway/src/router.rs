@@ -52,7 +52,7 @@ struct Host {
     /// The shapes of its patterns and how many there are, the first in precedence first.
     shapes: SmallVec<[(Shape, u32); 2]>,
     /// Its expressions in their order.
-    regexes: Arc<Vec<Candidate>>,
+    regexes: Option<Arc<Vec<Candidate>>>,
 }
 
 /// One match of a route at one of its hosts.
@@ -72,7 +72,7 @@ enum Bucket {
 
 impl Host {
     fn new(key: &str, id: u32) -> Self {
-        Self { name: key.into(), id, shapes: SmallVec::new(), regexes: Arc::default() }
+        Self { name: key.into(), id, shapes: SmallVec::new(), regexes: None }
     }
 }
 
@@ -199,7 +199,7 @@ impl Router {
                 return found;
             }
         }
-        host.regexes.iter().find(takes)
+        host.regexes.as_ref()?.iter().find(takes)
     }
 
     /// The hash under which a pattern of this shape that takes the path would be; none if the path is too short or
@@ -245,7 +245,7 @@ impl Router {
             for (index, matcher) in (0u16..).zip(&route.matches) {
                 let candidate = Candidate { route: route.clone(), host: host.id, index };
                 let Some((shape, hash)) = pattern_hash(&self.hasher, host.id, matcher) else {
-                    insert_sorted(Arc::make_mut(&mut host.regexes), candidate);
+                    insert_sorted(Arc::make_mut(host.regexes.get_or_insert_default()), candidate);
                     continue;
                 };
                 match host.shapes.binary_search_by_key(&shape, |(shape, _)| *shape) {
@@ -279,10 +279,12 @@ impl Router {
                     self.buckets.remove(hash, |_| true);
                 }
             }
-            if host.regexes.iter().any(|candidate| candidate.is_of(route)) {
-                Arc::make_mut(&mut host.regexes).retain(|candidate| !candidate.is_of(route));
+            let is_there = |regexes: &&mut Arc<Vec<Candidate>>| regexes.iter().any(|one| one.is_of(route));
+            if let Some(regexes) = host.regexes.as_mut().filter(is_there) {
+                Arc::make_mut(regexes).retain(|candidate| !candidate.is_of(route));
             }
-            if host.shapes.is_empty() && host.regexes.is_empty() {
+            host.regexes.take_if(|regexes| regexes.is_empty());
+            if host.shapes.is_empty() && host.regexes.is_none() {
                 self.hosts.remove(hash, |host| host.name == key);
                 self.count_wildcard(key, -1);
             }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
@@ -19,15 +19,15 @@ use crate::{
     worker::Worker,
 };
 
-const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
+/// What `Connection` says where there is an `Upgrade`.
+pub(crate) const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
 /// Protocols never upgraded to, by how they begin: in a tunnel of HTTP or TLS requests would go on with no route, no
 /// policy and no rule of ours (known as h2c smuggling).
 const REFUSED: [&[u8]; 3] = [b"h2", b"http", b"tls"];
 
 /// Whether it names one protocol, and not one of [`REFUSED`].
-fn is_tunnelled(protocol: &HeaderValue) -> bool {
-    let protocol = protocol.as_bytes();
+fn is_tunnelled(protocol: &[u8]) -> bool {
     let refused = |name: &&[u8]| {
         protocol.get(..name.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(name))
     };
@@ -54,7 +54,8 @@ pub(crate) fn asked<B>(request: &mut Request<B>, found: headers::Found, has_body
         && (request.version() == Version::HTTP_11 || key.is_some())
         && !has_body
         && request.headers().get_all(header::UPGRADE).iter().count() == 1;
-    let protocol = request.headers().get(header::UPGRADE).filter(|protocol| is_tunnelled(protocol)).cloned();
+    let protocol =
+        request.headers().get(header::UPGRADE).filter(|protocol| is_tunnelled(protocol.as_bytes())).cloned();
     match protocol {
         Some(protocol) if valid => {
             request.headers_mut().insert(header::CONNECTION, UPGRADE);
@@ -66,6 +67,14 @@ pub(crate) fn asked<B>(request: &mut Request<B>, found: headers::Found, has_body
             None
         }
     }
+}
+
+/// The protocols that a target's 426 wants its client to upgrade to, of those that it may (RFC 9110, section 15.5.22).
+pub(crate) fn wanted(headers: &HeaderMap) -> Option<HeaderValue> {
+    let lines = headers.get_all(header::UPGRADE).iter();
+    let named = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let taken: Vec<&[u8]> = named.filter(|protocol| is_tunnelled(protocol)).collect();
+    HeaderValue::from_bytes(&taken.join(&b", "[..])).ok().filter(|protocols| !protocols.is_empty())
 }
 
 impl Asked {

@@ -5,14 +5,13 @@ use ::aws_lc_rs::{digest, rand};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts, response};
 
-use crate::error::Fault;
+use crate::{error::Fault, upgrade::UPGRADE};
 
 /// What is put behind a key to be digested (RFC 6455, section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// How many bytes a key is made of.
 const KEY_BYTES: usize = 16;
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
-const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
 /// The key that a request was given, by which the target's answer is known.
 #[derive(Debug, Clone)]

@@ -21,7 +21,7 @@ fn take() -> BytesMut {
     READ.with_borrow_mut(Vec::pop).unwrap_or_else(|| BytesMut::with_capacity(BYTES))
 }
 
-/// Sees to it that a buffer is one to read so many bytes into; a quarter of them is room enough where something is in it.
+/// Sees to it that a buffer is one to read so many bytes into; one that it has is good for a quarter of them.
 pub(crate) fn make_room(buf: &mut BytesMut, bytes: usize) {
     if buf.capacity() == 0 && bytes <= BYTES {
         *buf = take();

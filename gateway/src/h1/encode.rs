@@ -53,7 +53,7 @@ pub(crate) fn response(
     } else {
         status_line(out, status);
     }
-    let mut dated = false;
+    let (mut dated, mut upgrades) = (false, false);
     let mut length = length;
     for (name, value) in headers {
         match *name {
@@ -67,7 +67,10 @@ pub(crate) fn response(
             }
             header::CONTENT_LENGTH => length = None,
             header::TRANSFER_ENCODING => continue,
-            header::CONNECTION if persistence == Persistence::Close && value == "close" => continue,
+            header::CONNECTION if persistence == Persistence::Close => {
+                upgrades |= value == "upgrade";
+                continue;
+            }
             header::DATE => dated = true,
             _ => {}
         }
@@ -80,6 +83,8 @@ pub(crate) fn response(
     match persistence {
         Persistence::Implied => {}
         Persistence::KeepAlive => out.extend_from_slice(b"connection: keep-alive\r\n"),
+        // In one line: some look at the first alone.
+        Persistence::Close if upgrades => out.extend_from_slice(b"connection: close, upgrade\r\n"),
         Persistence::Close => out.extend_from_slice(b"connection: close\r\n"),
     }
     out.extend_from_slice(b"\r\n");

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName, Method};
 use model::route::{Match, ValueMatch};
 use regex::Regex;
+use smallvec::SmallVec;
 
 use super::pattern::PathPattern;
 use crate::violations::Violations;
@@ -38,7 +39,7 @@ pub(crate) struct CompiledMatch {
 /// The predicates after host and path.
 #[derive(Debug)]
 struct Rest {
-    methods: Box<[Method]>,
+    methods: SmallVec<[Method; 1]>,
     headers: Box<[(HeaderName, ValueMatcher)]>,
     query: Box<[(Box<str>, ValueMatcher)]>,
 }
@@ -55,7 +56,7 @@ impl CompiledMatch {
     pub(crate) fn compile(spec: &Match, path: &str, violations: &mut Violations) -> Option<Self> {
         let before = violations.len();
         let pattern = PathPattern::compile(spec.path.as_ref(), &format!("{path}.path"), violations);
-        let mut methods = Vec::with_capacity(spec.methods.len());
+        let mut methods = SmallVec::with_capacity(spec.methods.len());
         for (index, method) in spec.methods.iter().enumerate() {
             match Method::from_bytes(method.as_bytes()) {
                 Ok(method) => methods.push(method),
@@ -82,8 +83,7 @@ impl CompiledMatch {
             return None;
         }
         let has_more = !(methods.is_empty() && headers.is_empty() && query.is_empty());
-        let rest =
-            || Box::new(Rest { methods: methods.into(), headers: headers.into(), query: query.into() });
+        let rest = || Box::new(Rest { methods, headers: headers.into(), query: query.into() });
         Some(Self { path: pattern?, rest: has_more.then(rest) })
     }
 
