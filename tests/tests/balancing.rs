@@ -142,7 +142,8 @@ fn cookies_and_keys_lead_to_the_same_target_on_all_nodes_while_the_config_change
         cluster.admin(0).must("POST", "/v1/apply?wait=all", &json!({"document": document.to_string()}));
     };
     apply(2, &origins);
-    let users: Vec<String> = (0..12).map(|user| format!("user-{user}")).collect();
+    // So many that each target has some, whatever the secret that they are spread by.
+    let users: Vec<String> = (0..48).map(|user| format!("user-{user}")).collect();
     let of_user = |place, user: &str| answers(&cluster, place, &origins, "/carts", &[("x-user", user)]).0;
     let led_to: Vec<usize> = users.iter().map(|user| of_user(0, user)).collect();
     assert!((0..3).all(|at| led_to.contains(&at)), "{led_to:?}");
