@@ -118,10 +118,8 @@ impl Bucket {
                 let several = Arc::make_mut(several);
                 several.retain(|candidate| !candidate.is_of(route));
                 let left = several.len();
-                if left == 1
-                    && let Some(one) = several.pop()
-                {
-                    *self = Self::One(one);
+                if let [one] = &several[..] {
+                    *self = Self::One(one.clone());
                 }
                 left
             }

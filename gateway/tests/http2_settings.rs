@@ -121,6 +121,13 @@ async fn a_client_that_does_not_answer_pings_is_let_go() {
     until(|| under.metric("phalanx_connections") == Some(0.0)).await;
 }
 
+/// A connection to this target, of which the preface is read.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    let (mut target, _) = patiently(listener.accept()).await.unwrap();
+    patiently(target.read_exact(&mut [0; PREFACE.len()])).await.unwrap();
+    target
+}
+
 #[tokio::test]
 async fn targets_are_told_what_they_may_send() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -128,9 +135,7 @@ async fn targets_are_told_what_they_may_send() {
     let under = in_front(settings(), upstream(listener.local_addr().unwrap(), http2));
     let mut client = under.client().await;
     client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    let (mut target, _) = patiently(listener.accept()).await.unwrap();
-    let mut preface = [0; PREFACE.len()];
-    patiently(target.read_exact(&mut preface)).await.unwrap();
+    let mut target = accept(&listener).await;
     let (said, more) = said(&mut target).await;
     let of = [INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE].map(|id| said[&id]);
     assert_eq!(of, [100 << 10, 20 << 10]);
@@ -164,9 +169,7 @@ async fn a_target_that_does_not_answer_pings_has_failed() {
     let under = in_front(settings(), upstream(listener.local_addr().unwrap(), http2));
     let mut client = under.client().await;
     client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    let (mut target, _) = patiently(listener.accept()).await.unwrap();
-    let mut preface = [0; PREFACE.len()];
-    patiently(target.read_exact(&mut preface)).await.unwrap();
+    let mut target = accept(&listener).await;
     target.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
     frame_of(&mut target, HEADERS).await;
     for _ in 0..3 {
